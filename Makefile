@@ -1,0 +1,14 @@
+# What CI runs is what you run: make lint types test
+PYTHON ?= python
+
+.PHONY: lint types test
+lint:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types:
+	mkdir -p .mypy_path && ln -sfn .. .mypy_path/revisage
+	MYPYPATH=.mypy_path $(PYTHON) -m mypy -p revisage.models -p revisage.pipeline -p revisage.trackers -m revisage.cli
+
+test:
+	$(PYTHON) -m pytest -q

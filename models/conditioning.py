@@ -1,0 +1,93 @@
+"""What the face generator sees besides noise: the face removed, where to paint, and a drawing of the landmarks.
+
+Owns the mask's shape and the drawing's colours, which training and use must share to the pixel. Knows no network.
+All pictures are crops of side S aligned to `FACE_TEMPLATE`; landmarks are in pixels of the crop.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from revisage.models import layout
+from revisage.pipeline import geometry
+from revisage.pipeline.types import CropTemplate, Float, Gray, Image
+
+REMOVED = 128  # grey level under the mask: zero after scaling to -1..1
+
+# Eyes 0.22 of the side apart, so that a dilated chin of an open mouth (2.5 times that below the eyes) stays inside;
+# proportions are ArcFace's (insightface `arcface_dst`).
+FACE_TEMPLATE = CropTemplate(
+    name="revisage-face",
+    points=((0.39, 0.41), (0.61, 0.41), (0.5, 0.5356), (0.4087, 0.6643), (0.5913, 0.6643)),
+)
+INTEROCULAR = 0.22  # of the side, in the template
+
+_SUBPIXEL = 4  # bits, for OpenCV's fixed-point coordinates
+_OUTLINE, _EYES, _MOUTH = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def face_mask(landmarks: Float, size: int, *, dilate: float = 0.25) -> Gray:
+    """(S, S) uint8, 255 on the convex hull of `landmarks` grown by `dilate` interocular distances of the template."""
+    mask = np.zeros((size, size), np.uint8)
+    hull = cv2.convexHull(np.asarray(landmarks, np.float32))
+    cv2.fillConvexPoly(mask, _fixed(hull), 255, cv2.LINE_8, _SUBPIXEL)
+    radius = max(1, round(dilate * INTEROCULAR * size))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+    grown: Gray = cv2.dilate(mask, kernel)
+    return grown
+
+
+def remove_face(crop: Image, mask: Gray) -> Image:
+    """`crop` with everything under `mask` replaced by mid-grey; no pixel of the face is left."""
+    removed = crop.copy()
+    removed[mask > 0] = REMOVED
+    return removed
+
+
+def draw_landmarks(landmarks: Float, size: int) -> Image:
+    """(S, S, 3) uint8: outline, brows and nose in the first channel, eyes in the second, mouth in the third.
+
+    Eyes are filled between the lids and the mouth between the inner lips, so that a blink and a word are areas.
+    """
+    picture = np.zeros((size, size, 3), np.uint8)
+    for part in (layout.BROW_LEFT, layout.BROW_RIGHT, layout.NOSE_BRIDGE, layout.NOSTRILS):
+        _line(picture, landmarks[part], _OUTLINE, closed=False)
+    _line(picture, landmarks[layout.OVAL], _OUTLINE, closed=True)
+    for part in (layout.EYE_LEFT, layout.EYE_RIGHT):
+        _fill(picture, landmarks[part], (0, 128, 0))
+        _line(picture, landmarks[part], _EYES, closed=True)
+    _fill(picture, landmarks[layout.LIPS_INNER], (0, 0, 128))
+    for part in (layout.LIPS_OUTER, layout.LIPS_INNER):
+        _line(picture, landmarks[part], _MOUTH, closed=True)
+    return picture
+
+
+def standard_landmarks(points: Float) -> Float:
+    """(135, 2) landmarks of an average face laid over five points (5, 2): the last resort where none were found."""
+    matrix = geometry.align(points, FACE_TEMPLATE, 1)
+    return geometry.transform(_mean_face(), geometry.invert(matrix))
+
+
+@lru_cache(maxsize=1)
+def _mean_face() -> Float:
+    """(135, 2) in the unit crop, pixel centres at whole numbers; made by `models/train/mean_face.py`."""
+    pairs = json.loads((Path(__file__).parent / "weights" / "mean-face.json").read_text(encoding="utf-8"))
+    return np.array(pairs, np.float32)
+
+
+def _line(picture: Image, points: Float, colour: tuple[int, int, int], *, closed: bool) -> None:
+    cv2.polylines(picture, [_fixed(points)], closed, colour, 1, cv2.LINE_AA, _SUBPIXEL)
+
+
+def _fill(picture: Image, points: Float, colour: tuple[int, int, int]) -> None:
+    cv2.fillPoly(picture, [_fixed(points)], colour, cv2.LINE_AA, _SUBPIXEL)
+
+
+def _fixed(points: Float) -> np.ndarray:
+    limited = np.clip(points, -4096, 4096)
+    return np.round(limited * (1 << _SUBPIXEL)).astype(np.int32)

@@ -1,0 +1,364 @@
+"""Trains `revisage-face`, the embedded generator, from portraits of people who do not exist.
+
+    python -m revisage.models.train.face --portraits FOLDER --run runs/face [--steps N] [--minutes M]
+
+Pixel-space diffusion on a patchified crop: 128 x 128 pixels become a 16 x 16 grid of 8 x 8 patches, and the network
+predicts the clean picture itself (Li & He, *Back to Basics: Let Denoising Generative Models Denoise*, 2025, on why the
+clean picture is the target that survives large patches). Schedule: squared cosine with zero terminal SNR (Lin et al.,
+*Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2023). Resumes from `RUN/last.pt`; writes
+`RUN/contact.png` to look at and the diffusers folder `RUN/export`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from revisage.models import layout
+from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
+from revisage.models.identity import IdentityEmbedding, IdentityEncoder
+from revisage.models.sampler import ddim, trailing
+from revisage.models.train.data import Portrait, load_portraits, split
+from revisage.pipeline import geometry
+from revisage.pipeline.types import CropTemplate, Float, Gray, Image
+
+SIZE, PATCH, CODE, CHANNELS = 128, 8, 64, (128, 192, 256)
+MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
+KEPT = 224  # side of those crops
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sitter:
+    """One portrait as a generous crop. pixels (KEPT, KEPT, 3) uint8 RGB, landmarks (135, 2) in its pixels."""
+
+    pixels: Image
+    landmarks: Float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Tensors of one training step; pictures in -1..1."""
+
+    clean: Tensor  # (B, 3, SIZE, SIZE)
+    removed: Tensor  # (B, 3, SIZE, SIZE)
+    mask: Tensor  # (B, 1, SIZE, SIZE) in 0..1
+    drawing: Tensor  # (B, 3, SIZE, SIZE)
+    view: Tensor  # (B, 3, 64, 64), the same face, seen otherwise
+
+
+class Networks(nn.Module):
+    """All that is trained. `unet` and `identity` are exported, `encoder` is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = UNet2DModel(
+            sample_size=SIZE // PATCH,
+            in_channels=(3 + 3 + 1 + 3) * PATCH**2,
+            out_channels=3 * PATCH**2,
+            block_out_channels=CHANNELS,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=32,
+            class_embed_type="identity",
+        )
+        self.identity = IdentityEmbedding(CODE, 4 * CHANNELS[0])
+        self.encoder = IdentityEncoder(CODE)
+
+    def predict(self, noisy: Tensor, batch: Batch, timesteps: Tensor, code: Tensor) -> Tensor:
+        """Clean picture (B, 3, SIZE, SIZE) predicted from the noisy one."""
+        seen = torch.cat([noisy, batch.removed, batch.mask * 2 - 1, batch.drawing], dim=1)
+        patches = F.pixel_unshuffle(seen, PATCH)
+        out = self.unet(patches, timesteps, class_labels=self.identity(code)).sample
+        return F.pixel_shuffle(out, PATCH)
+
+
+def schedule() -> DDIMScheduler:
+    """The schedule of training and use."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        prediction_type="sample",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+def alphas() -> Tensor:
+    """Cumulative products of the schedule, (1000,) float32."""
+    return schedule().alphas_cumprod
+
+
+def load(portraits: Sequence[Portrait]) -> list[Sitter]:
+    """Read and crop; two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(_sitter, portraits))
+
+
+def _sitter(portrait: Portrait) -> Sitter:
+    centre = np.asarray(FACE_TEMPLATE.points) - 0.5
+    wide = CropTemplate("wide", tuple((x, y) for x, y in centre / MARGIN + 0.5))
+    matrix = geometry.align(layout.five_points(portrait.landmarks), wide, KEPT)
+    return Sitter(geometry.crop(portrait.read(), matrix, KEPT), geometry.transform(portrait.landmarks, matrix))
+
+
+def sample(portrait: Sitter, rng: np.random.Generator, *, augment: bool = True) -> tuple[Image, Gray, Image, Image]:
+    """(picture, mask, drawing, view): a training crop, what is painted, the landmark drawing, the encoder's view."""
+    pixels, landmarks = portrait.pixels, portrait.landmarks
+    if augment and rng.random() < 0.5:
+        pixels, landmarks = pixels[:, ::-1], layout.mirror(landmarks, KEPT)
+    matrix = geometry.align(layout.five_points(landmarks), FACE_TEMPLATE, SIZE)
+    dilate = 0.25
+    if augment:
+        matrix = _jitter(rng, SIZE, scale=0.07, turn=8, shift=0.025) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
+        dilate = rng.uniform(0.1, 0.6)
+    picture = geometry.crop(np.ascontiguousarray(pixels), matrix, SIZE)
+    points = geometry.transform(landmarks, matrix)
+    if augment:
+        picture = _degrade(_colour(picture, rng, 0.15, 0.0), rng)
+        points = points + rng.normal(0, rng.uniform(0, 0.6), points.shape).astype(np.float32)
+    mask = face_mask(points, SIZE, dilate=dilate)
+    if augment and rng.random() < 0.5:
+        mask |= _ellipse(points, rng)
+    return picture, mask, draw_landmarks(points, SIZE), _view(portrait, rng)
+
+
+def _ellipse(points: Float, rng: np.random.Generator) -> Gray:
+    low, high = points.min(0), points.max(0)
+    centre, half = (low + high) / 2 + rng.normal(0, 3, 2), (high - low) / 2 * rng.uniform(0.95, 1.35, 2)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    box = (tuple(map(float, centre)), tuple(map(float, 2 * half)), float(rng.normal(0, 5)))
+    cv2.ellipse(mask, box, 255, -1)
+    return mask
+
+
+def _view(portrait: Sitter, rng: np.random.Generator) -> Image:
+    """What the encoder sees: another pose of the crop, other light, other colour, so that it can hold none of these."""
+    matrix = geometry.align(layout.five_points(portrait.landmarks), FACE_TEMPLATE, SIZE)
+    matrix = _jitter(rng, SIZE, scale=0.1, turn=12, shift=0.05) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
+    zoom = np.hstack([np.eye(2) * 0.72, 31.5 - 0.72 * SIZE * np.array([[0.5], [0.53]])]).astype(np.float32)
+    matrix = zoom @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
+    pixels = portrait.pixels if rng.random() < 0.5 else np.ascontiguousarray(portrait.pixels[:, ::-1])
+    if pixels is not portrait.pixels:
+        flip = np.float32([[-1, 0, KEPT - 1], [0, 1, 0], [0, 0, 1]])
+        mirror = np.float32([[-1, 0, 63], [0, 1, 0]])
+        matrix = mirror @ np.vstack([matrix @ flip, [0, 0, 1]]).astype(np.float32)
+    return _colour(geometry.crop(pixels, matrix, 64), rng, 0.5, 0.4)
+
+
+def _jitter(rng: np.random.Generator, size: int, *, scale: float, turn: float, shift: float) -> Float:
+    centre = (size - 1) / 2
+    matrix = cv2.getRotationMatrix2D((centre, centre), rng.normal(0, turn), float(np.exp(rng.normal(0, scale))))
+    matrix[:, 2] += rng.normal(0, shift * size, 2)
+    return matrix.astype(np.float32)
+
+
+def _colour(picture: Image, rng: np.random.Generator, strength: float, grey: float) -> Image:
+    """Gamma, gain and tint; with probability `grey` no colour at all."""
+    x = picture.astype(np.float32) / 255
+    x = x ** np.float32(np.exp(rng.normal(0, strength)))
+    x = x * np.exp(rng.normal(0, strength / 2) + rng.normal(0, strength / 3, 3)).astype(np.float32)
+    if rng.random() < grey:
+        x = np.repeat(x.mean(2, keepdims=True), 3, axis=2)
+    return (np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def _degrade(picture: Image, rng: np.random.Generator) -> Image:
+    """A third of the crops at a lower resolution or with grain, as small and dark faces in video are."""
+    if rng.random() < 0.2:
+        side = int(rng.uniform(40, 110))
+        small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.15:
+        grain = rng.normal(0, rng.uniform(1, 8), picture.shape)
+        picture = np.clip(picture + grain, 0, 255).astype(np.uint8)
+    return picture
+
+
+def make_batch(rows: list[tuple[Image, Gray, Image, Image]]) -> Batch:
+    """Stack samples into tensors."""
+    pictures, masks, drawings, views = zip(*rows, strict=True)
+    removed = [remove_face(picture, mask) for picture, mask in zip(pictures, masks, strict=True)]
+    mask = torch.from_numpy(np.stack(masks)[:, None]).float() / 255
+    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), _tensor(views))
+
+
+def _tensor(pictures: Any) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def batches(portraits: list[Sitter], size: int, seed: int) -> Iterator[Batch]:
+    """Endless augmented batches, each portrait once a round; the next one is made while this one is learnt."""
+    rng = np.random.default_rng(seed)
+
+    def rows() -> Batch:
+        chosen = rng.choice(len(portraits), size, replace=False)
+        return make_batch([sample(portraits[i], rng) for i in chosen])
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(rows)
+        while True:
+            ready, coming = coming.result(), pool.submit(rows)
+            yield ready
+
+
+def draw_timesteps(count: int, mean: float, std: float) -> Tensor:
+    """Logit-normal towards high noise; one in eight at the very end, where the face is decided from nothing."""
+    t = torch.sigmoid(torch.randn(count) * std + mean) * 999
+    return torch.where(torch.rand(count) < 0.125, torch.full_like(t, 999), t).round().long()
+
+
+def loss_of(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> tuple[Tensor, dict[str, float]]:
+    """Squared error and gradient error of the predicted picture inside the mask, plus the code's KL divergence."""
+    mean, log_variance = nets.encoder(batch.view)
+    code = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+    t = draw_timesteps(len(mean), args.time_mean, args.time_std)
+    signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
+    noisy = signal * batch.clean + noise_level * torch.randn_like(batch.clean)
+    predicted = nets.predict(noisy, batch, t, code)
+    weight = batch.mask + 0.1
+    error = predicted - batch.clean
+    squared = (error.square() * weight).sum() / weight.sum() / 3
+    edges = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+    parts = {"mse": squared.item(), "edges": edges.item(), "kl": kl.item()}
+    return squared + args.edges * edges + args.kl * kl, parts
+
+
+@torch.inference_mode()
+def paint(nets: Networks, batch: Batch, code: Tensor, noise: Tensor, steps: int) -> Tensor:
+    """Deterministic DDIM, (B, 3, SIZE, SIZE) in -1..1."""
+    return ddim(
+        lambda x, t: nets.predict(x, batch, torch.tensor(t).expand(len(x)), code), noise, trailing(steps), alphas()
+    )
+
+
+def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int = 4) -> None:
+    """Rows: held-out people. Columns: original, removed, the encoder's own code, four drawn codes with their noise."""
+    rng = np.random.default_rng(1)
+    torch_rng = torch.Generator().manual_seed(1)
+    people = held_out[:: max(1, len(held_out) // 10)][:10]
+    batch = make_batch([sample(p, rng, augment=False) for p in people])
+    noise = torch.randn((5, 1, 3, SIZE, SIZE), generator=torch_rng)
+    codes = torch.randn((5, 1, CODE), generator=torch_rng)
+    columns = [batch.clean, batch.removed]
+    for i in range(5):
+        code = nets.encoder(batch.view)[0] if i == 0 else codes[i].expand(len(people), -1)
+        x = paint(nets, batch, code, noise[i].expand(len(people), -1, -1, -1), steps)
+        columns.append(x * batch.mask + batch.clean * (1 - batch.mask))
+    sheet = torch.cat([torch.cat(list(c), dim=1) for c in columns], dim=2)
+    image = ((sheet.clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def export(nets: Networks, folder: Path) -> None:
+    """A diffusers folder in half precision, plus `revisage.json`."""
+    for name, model in (("unet", nets.unet), ("identity", nets.identity)):
+        deepcopy(model).half().save_pretrained(folder / name, safe_serialization=True)
+    schedule().save_pretrained(folder / "scheduler")
+    about = {
+        "format": 1,
+        "family": "inpaint",
+        "name": "revisage-face",
+        "licence": "Apache-2.0",
+        "size": SIZE,
+        "patch": PATCH,
+        "code_size": CODE,
+        "template": {"name": FACE_TEMPLATE.name, "points": [list(p) for p in FACE_TEMPLATE.points]},
+        "steps": 4,
+    }
+    (folder / "revisage.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run until `--steps` or `--minutes`, saving as it goes."""
+    torch.set_num_threads(args.threads)
+    run: Path = args.run
+    run.mkdir(parents=True, exist_ok=True)
+    usable, kept_out = split(load_portraits(args.portraits))
+    portraits, held_out = load(usable), load(kept_out)
+    print(f"{len(portraits)} portraits to learn from, {len(held_out)} held out", flush=True)
+    nets = Networks()
+    average = deepcopy(nets).requires_grad_(False)
+    optimizer = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99))
+    step = _resume(run / "last.pt", nets, average, optimizer)
+    table = alphas()
+    began, seen = time.monotonic(), step
+    sums: dict[str, float] = {}
+    for batch in batches(portraits, args.batch, seed=step):
+        for group in optimizer.param_groups:
+            group["lr"] = args.rate * min(1.0, (step + 1) / 200)
+        loss, parts = loss_of(nets, batch, table, args)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        _follow(average, nets, min(args.ema, (step + 1) / (step + 10)))
+        sums = {k: sums.get(k, v) * 0.98 + v * 0.02 for k, v in parts.items()}
+        if step % 50 == 0:
+            speed = (step - seen) * args.batch / (time.monotonic() - began)
+            print(step, {k: round(v, 4) for k, v in sums.items()}, f"{speed:.1f} samples/s", flush=True)
+        done = step >= args.steps or time.monotonic() - began > args.minutes * 60
+        if step % args.save == 0 or done:
+            state = {"step": step, "nets": nets.state_dict(), "average": average.state_dict()}
+            torch.save(state | {"optimizer": optimizer.state_dict()}, run / "new.pt")
+            (run / "new.pt").replace(run / "last.pt")
+            contact_sheet(average, held_out, run / "contact.png")
+            export(average, run / "export")
+        if done:
+            return
+
+
+def _resume(path: Path, nets: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    nets.load_state_dict(state["nets"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, nets: nn.Module, decay: float) -> None:
+    for slow, fast in zip(average.parameters(), nets.parameters(), strict=True):
+        slow.lerp_(fast, 1 - decay)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--portraits", type=Path, required=True, help="folder with images/ and landmarks.npz")
+    parser.add_argument("--run", type=Path, default=Path("runs/face"), help="checkpoints, contact sheet and export")
+    parser.add_argument("--steps", type=int, default=10**9)
+    parser.add_argument("--minutes", type=float, default=10**9)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--kl", type=float, default=1e-4, help="weight of the code's KL divergence, per nat")
+    parser.add_argument("--edges", type=float, default=0.1, help="weight of the gradient error")
+    parser.add_argument("--time-mean", type=float, default=1.3)
+    parser.add_argument("--time-std", type=float, default=1.4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--save", type=int, default=250)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    train(_arguments())

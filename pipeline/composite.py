@@ -1,0 +1,169 @@
+"""One frame's faces out, new ones in. Owns removal, the generator's requests, the seam; knows no file, key or network.
+
+Every face of a frame is removed before any crop is taken, so that no generator sees a pixel of a real face, be it its
+own or a neighbour's. What comes back is put on the cover entirely and feathered outward over `FaceRegion.alpha`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from revisage.models.base import FaceRequest
+from revisage.models.conditioning import REMOVED, standard_landmarks
+from revisage.models.layout import five_points
+from revisage.pipeline import geometry
+from revisage.pipeline.geometry import FaceRegion
+from revisage.pipeline.pixels import Mask, PixelFormat, Planes, Rect, align_rect, cut, to_rgb
+from revisage.pipeline.types import CropTemplate, Float, Gray, Image, TrackedFace
+
+SOLID = (118, 118, 118)  # RGB of the fallback and of the method `solid`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedFace:
+    """One face of one frame, ready to be replaced."""
+
+    track: int
+    region: FaceRegion
+    matrix: Float  # (2, 3), frame -> crop
+    landmarks: Float  # (135, 2), in pixels of the crop
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """Who a track's new face is: the same in all its frames."""
+
+    code: Float  # (code size,)
+    noise: Float  # (3, S, S)
+
+
+def place(
+    track: int, face: TrackedFace, template: CropTemplate, size: int, fmt: PixelFormat, width: int, height: int
+) -> PlacedFace | None:
+    """Where `face` lies in a picture of `width` x `height` and in its crop of side `size`; None when it is outside."""
+    landmarks, matrix, unit = _laid_out(face, template, size)
+    region = geometry.face_region(landmarks, face.box, unit, fmt, width, height)
+    if region is None:
+        return None
+    return PlacedFace(track, region, matrix, geometry.transform(landmarks, matrix))
+
+
+def placed_rect(face: TrackedFace, template: CropTemplate, fmt: PixelFormat, width: int, height: int) -> Rect | None:
+    """The rectangle of `place`, without drawing anything; None when it is outside."""
+    landmarks, _, unit = _laid_out(face, template, 1)
+    rect = align_rect(geometry.region_rect(landmarks, face.box, unit), fmt, width, height)
+    return rect if rect.width > 0 and rect.height > 0 else None
+
+
+def hidden_pixels(faces: Sequence[PlacedFace], width: int, height: int) -> Mask:
+    """(height, width) bool: every pixel that any of `faces` touches."""
+    hidden = np.zeros((height, width), np.bool_)
+    for face in faces:
+        _window(hidden, face.region.rect)[...] |= face.region.touched
+    return hidden
+
+
+def request_for(
+    face: PlacedFace, likeness: Likeness, planes: Planes, fmt: PixelFormat, hidden: Mask, size: int
+) -> FaceRequest:
+    """The generator's view of `face`: the aligned crop of the frame without any face in it."""
+    height, width = planes[0].shape
+    rect = _footprint(face.matrix, size, fmt, width, height)
+    pixels = np.rint(to_rgb(cut(planes, fmt, rect), fmt)).astype(np.uint8)
+    veil = _window(hidden, rect)
+    pixels[veil] = REMOVED
+    matrix = face.matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
+    mask = geometry.crop(veil.astype(np.uint8) * 255, matrix, size) > 0  # any pixel that resampling mixed with grey
+    background: Image = geometry.crop(pixels, matrix, size)
+    background[mask] = REMOVED
+    return FaceRequest(background, mask.astype(np.uint8) * 255, face.landmarks, likeness.code, likeness.noise)
+
+
+def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat, hidden: Mask) -> Float:
+    """A generated crop as it should stand in `face.region.rect`: (h, w, 3) float32 RGB, colours met at the seam."""
+    rect = face.region.rect
+    painted = geometry.uncrop(picture, face.matrix, rect)
+    around = to_rgb(cut(planes, fmt, rect), fmt)
+    known = (~_window(hidden, rect)).astype(np.float32)
+    painted += membrane(around - painted, known)
+    return np.clip(painted, 0, 255, out=painted)
+
+
+def membrane(difference: Float, known: Float) -> Float:
+    """(h, w, 3) smooth surface that is `difference` where `known` (h, w) is 1 and spreads from there into the rest.
+
+    Pull-push interpolation (Gortler et al., *The Lumigraph*, SIGGRAPH 1996, section 3.4).
+    """
+    levels = [(difference * known[..., None], known)]
+    while min(levels[-1][1].shape) > 1:
+        values, weights = levels[-1]
+        half = (max(1, (weights.shape[1] + 1) // 2), max(1, (weights.shape[0] + 1) // 2))
+        levels.append(
+            (
+                cv2.resize(values, half, interpolation=cv2.INTER_AREA),
+                cv2.resize(weights, half, interpolation=cv2.INTER_AREA),
+            )
+        )
+    values, weights = levels.pop()
+    filled = values / max(float(weights.max()), 1e-6)
+    for values, weights in reversed(levels):
+        size = (weights.shape[1], weights.shape[0])
+        coarse = cv2.resize(filled.reshape(*filled.shape[:2], 3), size, interpolation=cv2.INTER_LINEAR)
+        filled = values + coarse * (1 - np.minimum(weights, 1))[..., None]
+    surface: Float = filled
+    return surface
+
+
+def blurred(face: PlacedFace, planes: Planes, fmt: PixelFormat) -> Float:
+    """Method `blur`: a Gaussian of a sixth of the region's width. Recognizable to machines (Revelio, 2506.12344)."""
+    tile = to_rgb(cut(planes, fmt, face.region.rect), fmt)
+    height, width = tile.shape[:2]
+    small = cv2.resize(tile, (max(1, width // 8), max(1, height // 8)), interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(small, (0, 0), max(1.0, width / 48))
+    whole: Float = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
+    return whole
+
+
+def pixelated(face: PlacedFace, planes: Planes, fmt: PixelFormat) -> Float:
+    """Method `mosaic`: ten tiles across the region. Recognizable to machines, as blur is."""
+    tile = to_rgb(cut(planes, fmt, face.region.rect), fmt)
+    height, width = tile.shape[:2]
+    blocks = (min(10, width), max(1, min(height, round(10 * height / width))))
+    small = cv2.resize(tile, blocks, interpolation=cv2.INTER_AREA)
+    whole: Float = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+    return whole
+
+
+def solid(face: PlacedFace) -> Float:
+    """Method `solid`, and what covers a face that could not be generated: one grey."""
+    rect = face.region.rect
+    return np.broadcast_to(np.array(SOLID, np.float32), (rect.height, rect.width, 3)).copy()
+
+
+def _laid_out(face: TrackedFace, template: CropTemplate, size: int) -> tuple[Float, Float, float]:
+    """Landmarks (135, 2), matrix frame -> crop, and the interocular distance of the frontal face in frame pixels."""
+    landmarks = face.landmarks if face.landmarks is not None else standard_landmarks(face.points)
+    matrix = geometry.align(five_points(landmarks), template, size)
+    return landmarks, matrix, _eye_distance(template) * size / geometry.scale_of(matrix)
+
+
+def _eye_distance(template: CropTemplate) -> float:
+    (x0, y0), (x1, y1) = template.points[:2]
+    return float(np.hypot(x1 - x0, y1 - y0))
+
+
+def _footprint(matrix: Float, size: int, fmt: PixelFormat, width: int, height: int) -> Rect:
+    """The part of the picture that a crop shows, one sample more on every side."""
+    corners = np.array([[-1, -1], [size, -1], [-1, size], [size, size]], np.float32)
+    spots = geometry.transform(corners, geometry.invert(matrix))
+    (x0, y0), (x1, y1) = np.floor(spots.min(0)).astype(int), np.ceil(spots.max(0)).astype(int)
+    return align_rect(Rect(int(x0) - 1, int(y0) - 1, int(x1) + 2, int(y1) + 2), fmt, width, height)
+
+
+def _window(picture: Mask | Gray, rect: Rect) -> Mask:
+    return picture[rect.y0 : rect.y1, rect.x0 : rect.x1]

@@ -1,0 +1,146 @@
+"""Where a face is: alignment to a crop, masks, and the way back. Pure numpy and OpenCV; knows no video, key or network.
+
+A *crop* is a square picture in which the five points of a face lie where a `CropTemplate` wants them. The 2x3 matrices
+here map frame pixels to crop pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from revisage.pipeline.pixels import Mask, PixelFormat, Rect, align_rect, quantise_mask
+from revisage.pipeline.types import Box, CropTemplate, Float, Gray, Image
+
+GROW = 0.25  # of the interocular distance: how far beyond the landmarks' hull a face is covered
+FEATHER = 0.2  # of the same: how wide the seam outside the cover is
+
+
+def align(points: Float, template: CropTemplate, size: int) -> Float:
+    """Least-squares similarity (rotation, uniform scale, shift; no mirroring) that takes `points` to the template.
+
+    `points` (K, 2) are pixels of the frame, the same K as the template's. Returns (2, 3) float32, frame -> crop of side
+    `size`. Source: Umeyama, PAMI 13(4), 1991, in its closed form for the plane.
+    """
+    source = np.asarray(points, np.float64)
+    target = np.asarray(template.points, np.float64) * size - 0.5
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    s, t = source - source_mean, target - target_mean
+    spread = max(float((s**2).sum()), 1e-9)
+    a = float((s * t).sum()) / spread
+    b = float((s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum()) / spread
+    linear = np.array([[a, -b], [b, a]])
+    shift = target_mean - linear @ source_mean
+    return np.hstack([linear, shift[:, None]]).astype(np.float32)
+
+
+def transform(points: Float, matrix: Float) -> Float:
+    """Apply a (2, 3) matrix to (…, 2) points; float32."""
+    return (np.asarray(points, np.float32) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
+def invert(matrix: Float) -> Float:
+    """The (2, 3) matrix that undoes `matrix`."""
+    inverse: Float = cv2.invertAffineTransform(matrix).astype(np.float32)
+    return inverse
+
+
+def scale_of(matrix: Float) -> float:
+    """Crop pixels per frame pixel."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2].astype(np.float64)))))
+
+
+def crop(picture: Image, matrix: Float, size: int) -> Image:
+    """Resample `picture` into a crop; area-averaged when the crop is smaller than what it shows (no aliasing)."""
+    scale = scale_of(matrix)
+    factor = max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.25)))
+    grown = matrix * factor
+    grown[:, 2] += (factor - 1) / 2  # pixel centres at whole numbers
+    fine = cv2.warpAffine(picture, grown, (size * factor,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return fine if factor == 1 else cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def uncrop(picture: Image, matrix: Float, rect: Rect) -> Float:
+    """The part of the frame inside `rect` as the crop `picture` shows it: (h, w, 3) float32 0..255.
+
+    Beyond the crop's border its edge is repeated. Shrunk first where the crop is finer than the frame (no aliasing).
+    """
+    scale = scale_of(matrix)
+    if scale > 1.5:
+        side = max(8, round(picture.shape[0] / scale))
+        matrix = _resized(matrix, side / picture.shape[0])
+        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    shifted = matrix.copy()
+    shifted[:, 2] += matrix[:, :2] @ np.float32([rect.x0, rect.y0])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    size = (rect.width, rect.height)
+    warped = cv2.warpAffine(picture, shifted, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return warped.astype(np.float32)
+
+
+def _resized(matrix: Float, factor: float) -> Float:
+    """`matrix` into the same crop, resampled by `factor` (pixel centres at whole numbers)."""
+    scaled = matrix * np.float32(factor)
+    scaled[:, 2] += np.float32((factor - 1) / 2)
+    return scaled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceRegion:
+    """What of a frame one face takes: everything needed to remove, paint, seal and restore it."""
+
+    rect: Rect  # aligned to the chroma grid, inside the picture
+    cover: Mask  # (h, w) within rect; where the face may be: replaced entirely
+    alpha: Float  # (h, w) 0..1; 1 on `cover`, feathered outward to 0
+    touched: Mask  # (h, w); every pixel that compositing changes, in whole chroma blocks
+
+
+def face_region(
+    landmarks: Float, box: Box, unit: float, fmt: PixelFormat, width: int, height: int
+) -> FaceRegion | None:
+    """The region of a face in a picture of `width` x `height`, or None when all of it lies outside.
+
+    `unit` is the interocular distance of the face seen from the front, in pixels. The cover is the hull of the
+    landmarks (N, 2) grown by a quarter of it, together with the ellipse in the detector's `box`, so that a bad landmark
+    cannot uncover what the detector saw.
+    """
+    grow, feather = max(1, round(GROW * unit)), max(2, round(FEATHER * unit))
+    outer = region_rect(landmarks, box, unit)
+    rect = align_rect(outer, fmt, width, height)
+    if rect.width <= 0 or rect.height <= 0:
+        return None
+    drawn = _cover(landmarks, box, outer, grow)  # beyond the picture too: its edge is no edge of the face
+    inside = np.s_[rect.y0 - outer.y0 : rect.y1 - outer.y0, rect.x0 - outer.x0 : rect.x1 - outer.x0]
+    cover, alpha = drawn[inside] > 0, _feather(drawn, feather)[inside]
+    return FaceRegion(rect, cover, alpha, quantise_mask(alpha > 0, fmt))
+
+
+def region_rect(landmarks: Float, box: Box, unit: float) -> Rect:
+    """The rectangle that `face_region` works in, before it is clipped to the picture; corners on multiples of 4."""
+    margin = round(GROW * unit) + round(FEATHER * unit) + 4
+    corners = np.vstack([landmarks, np.array(box, np.float32).reshape(2, 2)])
+    low = np.floor((corners.min(0) - margin) / 4).astype(int) * 4
+    high = np.ceil((corners.max(0) + margin) / 4).astype(int) * 4
+    return Rect(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+
+def _cover(landmarks: Float, box: Box, rect: Rect, grow: int) -> Gray:
+    mask = np.zeros((rect.height, rect.width), np.uint8)
+    hull = cv2.convexHull((landmarks - np.array([rect.x0, rect.y0])).astype(np.float32))
+    cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+    mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2))
+    x0, y0, x1, y1 = box
+    centre = ((x0 + x1 - 1) / 2 - rect.x0, (y0 + y1 - 1) / 2 - rect.y0)
+    cv2.ellipse(mask, (centre, (x1 - x0 + 1, y1 - y0 + 1), 0.0), 255, -1)
+    return mask
+
+
+def _feather(mask: Gray, width: int) -> Float:
+    """1 on the mask, falling smoothly to 0 over `width` pixels outside it."""
+    distance = cv2.distanceTransform(cv2.bitwise_not(mask), cv2.DIST_L2, 3)
+    ramp = np.clip(1 - distance / np.float32(width), 0, 1)
+    smooth: Float = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
+    smooth[smooth < 1 / 255] = 0
+    return smooth

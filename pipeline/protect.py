@@ -1,0 +1,158 @@
+"""The methods that hide faces: frames with placed faces in, what is to stand in each face's region out, in order.
+
+`diffusion` collects faces over frames and tracks into batches for a generator; the others work frame by frame. Every
+method fails closed: a face it cannot make is covered by solid grey, and said. Knows no file and no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from revisage.models.base import FaceGenerator, FaceRequest
+from revisage.models.conditioning import FACE_TEMPLATE
+from revisage.pipeline import composite
+from revisage.pipeline.composite import Likeness, PlacedFace
+from revisage.pipeline.pixels import Mask, PixelFormat, Planes
+from revisage.pipeline.types import CropTemplate, Float, Image
+
+WAITING_FRAMES = 32  # most frames held back while a batch fills; bounds memory
+BLANK = 2.0  # grey levels: a painted face whose standard deviation is below this is no face
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One frame on its way: its planes, where its faces are, and every pixel they touch."""
+
+    number: int
+    planes: Planes
+    fmt: PixelFormat
+    faces: tuple[PlacedFace, ...]
+    hidden: Mask | None  # (H, W), None where there are no faces
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Protected:
+    """The same frame with a picture for the rectangle of every face."""
+
+    picture: Picture
+    tiles: tuple[Float, ...]  # per face (h, w, 3) float32 RGB 0..255
+    failures: tuple[str, ...] = ()  # one line per face that got the fallback
+
+
+class Method(Protocol):
+    """A way to hide faces."""
+
+    @property
+    def name(self) -> str:
+        """As `--method` has it."""
+
+    @property
+    def template(self) -> CropTemplate:
+        """How its crops are aligned."""
+
+    @property
+    def size(self) -> int:
+        """Side of its crops in pixels."""
+
+    def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
+        """Every picture in order; `likeness` gives a track's new face."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obscure:
+    """`blur`, `mosaic` and `solid`: from the pixels or from nothing, no likeness needed."""
+
+    name: str
+    template: CropTemplate = FACE_TEMPLATE
+    size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.name not in _OBSCURE:
+            raise ValueError(f"unknown method {self.name!r}: one of {', '.join(_OBSCURE)}")
+
+    def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
+        """See `Method.protect`."""
+        hide = _OBSCURE[self.name]
+        for picture in pictures:
+            yield Protected(picture, tuple(hide(face, picture.planes, picture.fmt) for face in picture.faces))
+
+
+_OBSCURE: dict[str, Callable[[PlacedFace, Planes, PixelFormat], Float]] = {
+    "blur": composite.blurred,
+    "mosaic": composite.pixelated,
+    "solid": lambda face, planes, fmt: composite.solid(face),
+}
+METHODS = ("diffusion", *_OBSCURE)
+
+
+@dataclass(slots=True)
+class Diffusion:
+    """`diffusion`: a new face by a generator, batched over frames and tracks."""
+
+    generator: FaceGenerator
+    batch_size: int = 8
+    name: str = field(default="diffusion", init=False)
+
+    @property
+    def template(self) -> CropTemplate:
+        """The generator's."""
+        return self.generator.template
+
+    @property
+    def size(self) -> int:
+        """The generator's."""
+        return self.generator.size
+
+    def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
+        """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""
+        waiting: list[tuple[Picture, list[FaceRequest]]] = []
+        for picture in pictures:
+            waiting.append((picture, [self._request(face, picture, likeness) for face in picture.faces]))
+            faces = sum(len(requests) for _, requests in waiting)
+            if faces >= self.batch_size or len(waiting) == WAITING_FRAMES or not faces:
+                yield from self._painted(waiting)
+                waiting = []
+        yield from self._painted(waiting)
+
+    def _request(self, face: PlacedFace, picture: Picture, likeness: Callable[[int], Likeness]) -> FaceRequest:
+        assert picture.hidden is not None  # noqa: S101 - there is a face, so there is a mask
+        return composite.request_for(
+            face, likeness(face.track), picture.planes, picture.fmt, picture.hidden, self.generator.size
+        )
+
+    def _painted(self, waiting: Sequence[tuple[Picture, list[FaceRequest]]]) -> Iterator[Protected]:
+        painted = iter(self._generate([request for _, requests in waiting for request in requests]))
+        for picture, requests in waiting:
+            results = [next(painted) for _ in requests]
+            tiles = tuple(_tile(r, face, picture) for r, face in zip(results, picture.faces, strict=True))
+            failures = tuple(r for r in results if isinstance(r, str))
+            yield Protected(picture, tiles, failures)
+
+    def _generate(self, requests: Sequence[FaceRequest]) -> list[Image | str]:
+        """A picture per request, or why there is none. A batch that fails is tried face by face."""
+        if not requests:
+            return []
+        try:
+            return [_checked(p, r) for p, r in zip(self.generator.generate(requests), requests, strict=True)]
+        except Exception as error:  # whatever goes wrong in a network, the face must be covered
+            if len(requests) == 1:
+                return [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"]
+            return [result for request in requests for result in self._generate([request])]
+
+
+def _checked(picture: Image, request: FaceRequest) -> Image | str:
+    painted = picture[request.mask > 0]
+    if painted.size and float(painted.std()) < BLANK:
+        return "the generator painted nothing"
+    return picture
+
+
+def _tile(result: Image | str, face: PlacedFace, picture: Picture) -> Float:
+    if isinstance(result, str) or picture.hidden is None:
+        return composite.solid(face)
+    tile = composite.fit_into(result, face, picture.planes, picture.fmt, picture.hidden)
+    return tile if bool(np.isfinite(tile).all()) else composite.solid(face)

@@ -1,0 +1,312 @@
+"""Pass 2: a video and its plan in, an anonymized video and its track index out. Owns their order and their safety.
+
+    decode ─► place ─► protect ─► composite ─► seal ─► encode
+
+Streams frame by frame; what waits is bounded by a batch of frames and two seconds of tiles per track. The index takes
+its name before the video does, and neither appears unless both are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from revisage.models.latents import identity_code, shared_noise
+from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_rect
+from revisage.pipeline.errors import DamagedMediaError
+from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
+from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
+from revisage.pipeline.plan import fits
+from revisage.pipeline.protect import Method, Picture, Protected
+from revisage.pipeline.types import Plan, Progress, Track, VideoInfo, silent
+from revisage.pipeline.vault import keys, seal
+from revisage.pipeline.vault.index import CONTESTED, IndexDocument, IndexWriter, Seal, Settings, TrackRecord
+from revisage.pipeline.vault.keys import Recipient, SecretKey, VideoSecret
+
+INDEX_SUFFIX = ".rvx"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who will be able to undo the work, and the secret from which every track's key comes."""
+
+    secret: VideoSecret
+    recipients: tuple[Recipient, ...]
+    derived_from: str | None  # age1… of the key `secret` comes from; None: it is random
+
+    @classmethod
+    def of(cls, secret_keys: Sequence[SecretKey], recipients: Sequence[Recipient], input_sha256: str) -> Access:
+        """The first secret key and the input decide `secret`: the same key and video give the same faces.
+
+        With public keys only, the secret is random and nobody but the recipients learns it.
+        """
+        everyone = tuple(dict.fromkeys([*(key.recipient for key in secret_keys), *recipients]))
+        if not secret_keys:
+            return cls(VideoSecret.random(), everyone, None)
+        secret = keys.video_secret(secret_keys[0], bytes.fromhex(input_sha256))
+        return cls(secret, everyone, str(secret_keys[0].recipient))
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """What the user may choose about the output."""
+
+    seal: Seal = "visual"
+    index: Path | None = None  # where the .rvx goes; None: none is written
+    codec: str | None = None
+    crf: int | None = None
+    overwrite: bool = False
+    generator: Mapping[str, Any] = field(default_factory=dict)  # model and sampler parameters, for the index
+
+
+@dataclass(frozen=True, slots=True)
+class RenderReport:
+    """What happened."""
+
+    frames: int
+    faces: int  # replaced, over all frames
+    tracks: int
+    kept: int  # tracks left as filmed by the user's wish
+    fallbacks: int  # faces covered by solid grey because none could be generated
+    failure: str | None  # why, for the first of them
+    codec: str
+    dropped: tuple[str, ...]  # what of the input is not in the output
+    index_bytes: int
+
+
+def anonymize(
+    source: Path,
+    output: Path,
+    *,
+    plan: Plan,
+    method: Method,
+    access: Access,
+    options: RenderOptions,
+    progress: Progress = silent,
+) -> RenderReport:
+    """Write `output` and, where asked for, its index. Raises MediaError or PlanError; then neither of the two exists."""
+    with ExitStack() as stack:
+        video = stack.enter_context(open_video(source))
+        fits(plan, _info(video))
+        job = _Job(plan, method, access, options, video)
+        index = stack.enter_context(job.open_index()) if options.index else None
+        sealer = job.sealer(index) if index is not None and options.seal != "off" else None
+        writer = VideoWriter(
+            output,
+            video,
+            codec=options.codec,
+            crf=options.crf,
+            overwrite=options.overwrite,
+            copy_streams_from=source,
+            before_publish=lambda path: job.finish(index, sealer, writer, path),
+        )
+        stack.enter_context(writer)
+        frames = progress(video.frames(), label="anonymize", total=plan.video.frames)
+        for frame, planes in job.rendered(frames, sealer):
+            writer.write(frame, planes)
+        job.check_complete()
+    return job.report(writer, index)
+
+
+def _info(video: VideoReader) -> VideoInfo:
+    """What a plan must agree with; frames are counted later."""
+    digest = file_digest(video.path)
+    return VideoInfo(video.width, video.height, video.time_base, video.pix_fmt.name, 0, digest)
+
+
+class _Job:
+    """One run's constants, and what it counts."""
+
+    def __init__(self, plan: Plan, method: Method, access: Access, options: RenderOptions, video: VideoReader) -> None:
+        self.plan, self.method, self.access, self.options = plan, method, access, options
+        self.fmt, self.width, self.height = video.pix_fmt, video.width, video.height
+        self.time_base = video.time_base
+        self.tracks = tuple(track for track in plan.tracks if not track.keep)
+        self.by_frame = Plan(plan.video, self.tracks, plan.detector).by_frame()
+        self.frames = self.faces = 0
+        self.failures: list[str] = []
+
+    def open_index(self) -> IndexWriter:
+        assert self.options.index is not None  # noqa: S101 - called only then
+        return IndexWriter(self.options.index, self.access.secret, self.access.recipients, self.options.overwrite)
+
+    def sealer(self, index: IndexWriter) -> seal.Sealer[Planes, Mask]:
+        lossless = self.options.seal == "lossless"
+
+        def encode(tiles: Sequence[Planes], masks: Sequence[Mask], pts: Sequence[int]) -> bytes:
+            return encode_clip(tiles, masks, self.fmt, lossless=lossless, pts=pts, time_base=self.time_base)
+
+        size = (self.width, self.height)
+        plans = {
+            track: seal.plan_segments(rects, size, self.plan.pts, self.time_base)
+            for track, rects in self._sealed_rects().items()
+        }
+        return seal.Sealer(index, encode, plans)
+
+    def rendered(
+        self, frames: Iterable[Frame], sealer: seal.Sealer[Planes, Mask] | None
+    ) -> Iterator[tuple[Frame, Planes]]:
+        """Every frame with its faces replaced, in order."""
+        waiting: dict[int, Frame] = {}
+
+        def pictures() -> Iterator[Picture]:
+            for frame in frames:
+                waiting[frame.index] = frame
+                yield self._picture(frame)
+
+        for protected in self.method.protect(pictures(), self._likeness()):
+            self._composite(protected, sealer)
+            yield waiting.pop(protected.picture.number), protected.picture.planes
+
+    def check_complete(self) -> None:
+        if self.frames != self.plan.video.frames:
+            raise DamagedMediaError(
+                f"{self.frames} frames were decoded and {self.plan.video.frames} planned; analyze the video again"
+            )
+
+    def finish(
+        self, index: IndexWriter | None, sealer: seal.Sealer[Planes, Mask] | None, writer: VideoWriter, video: Path
+    ) -> None:
+        """Complete the index and give it its name, before the video gets its own."""
+        if index is None:
+            return
+        if sealer is not None:
+            sealer.finish()
+        index.finish(self._document(writer), video_digest(video))
+        index.commit()
+
+    def report(self, writer: VideoWriter, index: IndexWriter | None) -> RenderReport:
+        return RenderReport(
+            frames=self.frames,
+            faces=self.faces,
+            tracks=len(self.tracks),
+            kept=len(self.plan.tracks) - len(self.tracks),
+            fallbacks=len(self.failures),
+            failure=self.failures[0] if self.failures else None,
+            codec=writer.codec,
+            dropped=tuple(writer.dropped),
+            index_bytes=index.size if index is not None else 0,
+        )
+
+    def _picture(self, frame: Frame) -> Picture:
+        template, size = self.method.template, self.method.size
+        placed = (
+            place(track.id, face, template, size, self.fmt, self.width, self.height)
+            for track, face in self.by_frame.get(frame.index, ())
+        )
+        faces = tuple(face for face in placed if face is not None)
+        hidden = hidden_pixels(faces, self.width, self.height) if faces else None
+        self.frames += 1
+        self.faces += len(faces)
+        return Picture(frame.index, frame.planes, self.fmt, faces, hidden)
+
+    def _likeness(self) -> Callable[[int], Likeness]:
+        size, code_size = self.method.size, int(self.options.generator.get("code_size", 1))
+
+        @lru_cache(maxsize=64)
+        def likeness(track: int) -> Likeness:
+            key = keys.track_identity(self.access.secret, track)
+            code = identity_code(keys.track_stream(key, "identity").read, code_size)
+            return Likeness(code, shared_noise(keys.track_stream(key, "noise").read, size))
+
+        return likeness
+
+    def _composite(self, protected: Protected, sealer: seal.Sealer[Planes, Mask] | None) -> None:
+        picture = protected.picture
+        self.failures += protected.failures
+        sealed = _sealed_tracks(picture, sealer)
+        originals = {track: cut(picture.planes, self.fmt, rect) for track, rect in sealed.items()}
+        for face, tile in zip(picture.faces, protected.tiles, strict=True):
+            blend(picture.planes, self.fmt, face.region.rect, tile, face.region.alpha)
+        if sealer is not None:
+            masks = _owners(picture)
+            for track, rect in sealed.items():
+                tile, mask = cut(picture.planes, self.fmt, rect), _within(masks[track], rect)
+                whole = Rect(0, 0, rect.width, rect.height)
+                paste(tile, self.fmt, whole, originals[track], mask)
+                sealer.add(track, picture.number, tile, mask)
+
+    def _sealed_rects(self) -> dict[int, list[tuple[int, seal.Rect]]]:
+        """Track -> (frame, rectangle) of all it needs sealed; contested pixels as the track CONTESTED."""
+        found: dict[int, list[tuple[int, seal.Rect]]] = {}
+        for frame in sorted(self.by_frame):
+            rects: dict[int, Rect] = {}
+            for track, face in self.by_frame[frame]:
+                rect = placed_rect(face, self.method.template, self.fmt, self.width, self.height)
+                if rect is not None:
+                    rects[track.id] = rect
+            if (shared := _shared(list(rects.values()))) is not None:
+                rects[CONTESTED] = shared
+            for number, rect in rects.items():
+                found.setdefault(number, []).append((frame, seal.Rect(rect.x0, rect.y0, rect.x1, rect.y1)))
+        return found
+
+    def _document(self, writer: VideoWriter) -> IndexDocument:
+        settings = Settings(self.plan.video, dict(self.options.generator), 0.0, self.options.seal)
+        records = [_record(track) for track in self.tracks if track.faces]
+        shared = [faces for _, faces in sorted(self.by_frame.items()) if len(faces) > 1]
+        if shared and self.options.seal != "off":
+            records.insert(0, TrackRecord(CONTESTED, shared[0][0][1].frame, shared[-1][0][1].frame, 0))
+        return IndexDocument(
+            self.access.secret, settings, tuple(records), self.access.derived_from, writer.dropped_metadata
+        )
+
+
+def _record(track: Track) -> TrackRecord:
+    """Frame number, box and five points of every face, as rows of numbers."""
+    rows = [
+        [face.frame, *(round(float(v), 2) for v in (*face.box, *np.asarray(face.points).reshape(-1)))]
+        for face in track.faces
+    ]
+    return TrackRecord(track.id, track.faces[0].frame, track.faces[-1].frame, 0, rows)
+
+
+def _shared(rects: Sequence[Rect]) -> Rect | None:
+    """The smallest rectangle around everything that any two of `rects` have in common."""
+    common = [
+        Rect(max(a.x0, b.x0), max(a.y0, b.y0), min(a.x1, b.x1), min(a.y1, b.y1)) for a, b in combinations(rects, 2)
+    ]
+    common = [rect for rect in common if rect.width > 0 and rect.height > 0]
+    if not common:
+        return None
+    return Rect(
+        min(r.x0 for r in common), min(r.y0 for r in common), max(r.x1 for r in common), max(r.y1 for r in common)
+    )
+
+
+def _sealed_tracks(picture: Picture, sealer: seal.Sealer[Planes, Mask] | None) -> dict[int, Rect]:
+    """Track -> what to cut out of this frame for it."""
+    if sealer is None:
+        return {}
+    numbers = [CONTESTED, *(face.track for face in picture.faces)]
+    rects = ((number, sealer.rect(number, picture.number)) for number in numbers)
+    return {number: Rect(*rect) for number, rect in rects if rect is not None}
+
+
+def _owners(picture: Picture) -> dict[int, Mask]:
+    """Track -> its own pixels (H, W): those that it touches and no other track does; CONTESTED has all the others.
+
+    So a seal never holds a pixel that might show somebody else's face.
+    """
+    height, width = picture.planes[0].shape
+    touched: dict[int, Mask] = {}
+    times = np.zeros((height, width), np.uint8)
+    for face in picture.faces:
+        mask = np.zeros((height, width), np.bool_)
+        rect = face.region.rect
+        mask[rect.y0 : rect.y1, rect.x0 : rect.x1] = face.region.touched
+        touched[face.track] = mask
+        times += mask
+    alone = times == 1
+    return {CONTESTED: times > 1, **{track: mask & alone for track, mask in touched.items()}}
+
+
+def _within(mask: Mask, rect: Rect) -> Mask:
+    return mask[rect.y0 : rect.y1, rect.x0 : rect.x1]

@@ -1,0 +1,397 @@
+"""What an index says, as objects and as strict JSON. Knows no file, no encryption and nothing of what a clip holds.
+
+Four documents, each one JSON object in an entry of its own:
+
+| document        | entry                         | says                                                              |
+|-----------------|-------------------------------|-------------------------------------------------------------------|
+| `Manifest`      | manifest.json (public)        | which video this belongs to, which entries there are, who signs    |
+| `IndexDocument` | index.age                     | the video secret, how the video was made, its tracks               |
+| `TrackSheet`    | tracks/NNNN/track.age         | the same for the holder of one track key                           |
+| `SegmentSheet`  | tracks/NNNN/SSSSSS.json.age   | where the clip tracks/NNNN/SSSSSS.age belongs, and its hash        |
+
+Reading refuses unknown and repeated fields, numbers that are not finite, and anything over a size limit. Every sealed
+document names the video, the verify key, and its own track and segment, so that an entry in a wrong place gives itself
+away even to somebody who can open nothing else. All `from_json` raise TamperedError; messages name fields, no values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, Final, Literal, get_args
+
+from jsonschema import Draft202012Validator
+
+from revisage.pipeline.errors import TamperedError
+from revisage.pipeline.types import VideoInfo
+from revisage.pipeline.vault.keys import VideoSecret
+
+Json = Any  # what json.dumps takes: None, bool, int, finite float, str, lists, and dicts with str keys
+Seal = Literal["visual", "lossless", "off"]
+
+VERSION: Final = 1
+MANIFEST_FORMAT: Final = "revisage-rvx"
+CONTESTED: Final = 0  # the track of pixels that the masks of two faces share; recipients alone open it
+INDEX_ENTRY: Final = "index.age"
+MANIFEST_ENTRY: Final = "manifest.json"
+SIGNATURE_ENTRY: Final = "manifest.sig"
+SIGNED_AS: Final = b"revisage/v1/manifest\0"  # before the manifest's bytes, so that a signature means nothing else
+DOCUMENT_LIMIT: Final = 512 << 20  # bytes of JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the manifest."""
+
+    name: str
+    size: int  # bytes, as stored
+    sha256: str  # hex, of the bytes as stored
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The public part. Signed, so that nobody but the holders of `V` can make another with this verify key."""
+
+    video_id: str  # 32 hex digits, random
+    video_digest: str  # 64 hex digits, SHA-256 over the video packets of the anonymized file
+    verify_key: str  # 64 hex digits, Ed25519
+    entries: tuple[Entry, ...]  # in file order
+
+    def to_json(self) -> bytes:
+        """Canonical bytes, which are what gets signed."""
+        entries = [{"name": e.name, "size": e.size, "sha256": e.sha256} for e in self.entries]
+        head = {"video_id": self.video_id, "video_digest": self.video_digest, "verify_key": self.verify_key}
+        return _dump(MANIFEST_FORMAT, {**head, "entries": entries})
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """The manifest in `data`."""
+        fields = _load(data, MANIFEST_FORMAT, MANIFEST_ENTRY)
+        entries = tuple(_entry(e) for e in fields["entries"])
+        return cls(fields["video_id"], fields["video_digest"], fields["verify_key"], entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the video was made: what every track key holder needs besides the track."""
+
+    video: VideoInfo  # `sha256` (of the input) is "" for the holder of a track key
+    generator: Mapping[str, Json]  # model and sampler parameters
+    carry: float  # 0 … 1
+    seal: Seal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackRecord:
+    """One track."""
+
+    id: int  # CONTESTED or from 1
+    first: int  # frame number
+    last: int  # frame number, inclusive
+    segments: int  # how many are sealed
+    geometry: Sequence[Json] = ()  # the caller's, for instance one item a frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexDocument:
+    """What the recipients read."""
+
+    secret: VideoSecret
+    settings: Settings
+    tracks: tuple[TrackRecord, ...]  # ids rising
+    derived_from: str | None = None  # age1… of the key that `secret` is derived from; None: it is random
+    dropped: Mapping[str, Json] = field(default_factory=dict)  # container metadata that the output does not show
+
+    def to_json(self, video_id: str) -> bytes:
+        """Plaintext of `index.age`."""
+        fields = {
+            "video_id": video_id,
+            "secret": self.secret.reveal().hex(),
+            "derived_from": self.derived_from,
+            "settings": _settings_json(self.settings),
+            "tracks": [_record_json(t) for t in self.tracks],
+            "dropped": dict(self.dropped),
+        }
+        return _dump("revisage-index", fields)
+
+    @classmethod
+    def from_json(cls, data: bytes, video_id: str) -> IndexDocument:
+        """The document in `data`, which must be of `video_id`."""
+        fields = _load(data, "revisage-index", INDEX_ENTRY)
+        _expect(INDEX_ENTRY, fields, video_id=video_id)
+        tracks = tuple(_record(t) for t in fields["tracks"])
+        if any(a.id >= b.id for a, b in pairwise(tracks)):
+            raise TamperedError(f"{INDEX_ENTRY} lists its tracks out of order: get a sound copy of the index")
+        secret = VideoSecret(bytes.fromhex(fields["secret"]))
+        return cls(secret, _settings(fields["settings"]), tracks, fields["derived_from"], fields["dropped"])
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which index a sealed document belongs to."""
+
+    video_id: str  # 32 hex digits
+    verify_key: str  # 64 hex digits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackSheet:
+    """What the holder of a track key reads."""
+
+    record: TrackRecord
+    settings: Settings
+
+    def to_json(self, binding: Binding) -> bytes:
+        """Plaintext of `tracks/NNNN/track.age`; the hash of the input stays out of it."""
+        settings = _settings_json(replace(self.settings, video=replace(self.settings.video, sha256="")))
+        return _dump("revisage-track", {**asdict(binding), "record": _record_json(self.record), "settings": settings})
+
+    @classmethod
+    def from_json(cls, data: bytes, binding: Binding, track: int) -> TrackSheet:
+        """The sheet in `data`, which must be of this video and track."""
+        name = track_name(track)
+        fields = _load(data, "revisage-track", name)
+        _expect(name, fields, **asdict(binding))
+        _expect(name, fields["record"], id=track)
+        return cls(_record(fields["record"]), _settings(fields["settings"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the frames of one clip belong in the video."""
+
+    canvas: tuple[int, int]  # width, height of the clip in pixels
+    frames: tuple[int, ...]  # frame numbers, rising
+    origins: tuple[tuple[int, int], ...]  # per frame: x, y of the clip's top left pixel in the frame
+    pts: tuple[int, ...]  # per frame, in the video's time base
+    extra: Mapping[str, Json] = field(default_factory=dict)  # the caller's
+
+    def __post_init__(self) -> None:
+        if not len(self.frames) == len(self.origins) == len(self.pts):
+            raise ValueError("frames, origins and pts must be equally many")
+        if any(a >= b for a, b in pairwise(self.frames)):
+            raise ValueError("frames must rise")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSheet:
+    """Binds a clip to its place."""
+
+    placement: Placement
+    clip_sha256: str  # hex, of the clip's plaintext
+
+    def to_json(self, binding: Binding, track: int, segment: int) -> bytes:
+        """Plaintext of `tracks/NNNN/SSSSSS.json.age`."""
+        where = {**asdict(binding), "track": track, "segment": segment}
+        return _dump("revisage-segment", {**where, "clip_sha256": self.clip_sha256, **_placement_json(self.placement)})
+
+    @classmethod
+    def from_json(cls, data: bytes, binding: Binding, track: int, segment: int) -> SegmentSheet:
+        """The sheet in `data`, which must be of this video, track and segment."""
+        name = placement_name(track, segment)
+        fields = _load(data, "revisage-segment", name)
+        _expect(name, fields, **asdict(binding), track=track, segment=segment)
+        try:
+            return cls(_placement(fields), fields["clip_sha256"])
+        except ValueError:
+            raise TamperedError(f"{name} contradicts itself: get a sound copy of the index") from None
+
+
+def clip_name(track: int, segment: int) -> str:
+    """Entry of a sealed clip."""
+    return f"tracks/{track:04d}/{segment:06d}.age"
+
+
+def placement_name(track: int, segment: int) -> str:
+    """Entry of the sealed sheet that belongs to that clip."""
+    return f"tracks/{track:04d}/{segment:06d}.json.age"
+
+
+def track_name(track: int) -> str:
+    """Entry of a track's sealed sheet."""
+    return f"tracks/{track:04d}/track.age"
+
+
+def announced_version(data: bytes) -> int | None:
+    """The version that a manifest gives, read without any other demand; None where it is no manifest."""
+    try:
+        fields = json.loads(data)
+        version = fields["version"] if fields["format"] == MANIFEST_FORMAT else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return version if type(version) is int else None
+
+
+def _dump(name: str, fields: Mapping[str, Json]) -> bytes:
+    document = {"format": name, "version": VERSION, **fields}
+    data = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    if len(data) > DOCUMENT_LIMIT:
+        raise ValueError(f"{name} is larger than a reader would take")
+    if place := _violation(document, name):
+        raise ValueError(f"{name} cannot hold what was given for {place}")
+    return data
+
+
+def _load(data: bytes, form: str, name: str) -> dict[str, Json]:
+    if len(data) > DOCUMENT_LIMIT:
+        raise TamperedError(f"{name} is larger than any this program writes: get a sound copy of the index")
+    try:
+        fields = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_refuse, parse_float=_finite
+        )
+    except (ValueError, RecursionError):
+        raise TamperedError(f"{name} is not the JSON this program writes: get a sound copy of the index") from None
+    if place := _violation(fields, form):
+        raise TamperedError(f"{name} does not follow its format at {place}: get a sound copy of the index")
+    return dict(fields)
+
+
+def _violation(fields: Json, form: str) -> str | None:
+    """The first place that does not follow the schema; never the value there, which may be a secret."""
+    error = next(_VALIDATORS[form].iter_errors(fields), None)
+    return None if error is None else "/".join(str(step) for step in error.absolute_path) or "its top"
+
+
+def _expect(name: str, fields: Mapping[str, Json], **expected: str | int) -> None:
+    for key, value in expected.items():
+        if fields[key] != value:
+            raise TamperedError(f"{name} belongs elsewhere (its {key} is another): get a sound copy of the index")
+
+
+def _no_repeats(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    if len(fields := dict(pairs)) != len(pairs):
+        raise ValueError("repeated field")
+    return fields
+
+
+def _refuse(_: str) -> Json:
+    raise ValueError("not a finite number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _entry(fields: Json) -> Entry:
+    """Checked by hand: a long film has hundreds of thousands, too many for a schema."""
+    if not isinstance(fields, dict) or fields.keys() != {"name", "size", "sha256"}:
+        raise TamperedError(f"{MANIFEST_ENTRY} does not follow its format at entries: get a sound copy of the index")
+    return Entry(**fields)
+
+
+def _placement_json(place: Placement) -> dict[str, Json]:
+    lists = {"frames": list(place.frames), "pts": list(place.pts), "origins": [list(o) for o in place.origins]}
+    return {"canvas": list(place.canvas), **lists, "extra": dict(place.extra)}
+
+
+def _placement(fields: Mapping[str, Json]) -> Placement:
+    width, height = fields["canvas"]
+    origins = tuple((int(x), int(y)) for x, y in fields["origins"])
+    frames, pts = (tuple(int(number) for number in fields[name]) for name in ("frames", "pts"))
+    return Placement((int(width), int(height)), frames, origins, pts, fields["extra"])
+
+
+def _record_json(record: TrackRecord) -> dict[str, Json]:
+    numbers = {"id": record.id, "first": record.first, "last": record.last, "segments": record.segments}
+    return {**numbers, "geometry": list(record.geometry)}
+
+
+def _record(fields: Mapping[str, Json]) -> TrackRecord:
+    number, first, last, segments = (int(fields[name]) for name in ("id", "first", "last", "segments"))
+    return TrackRecord(number, first, last, segments, tuple(fields["geometry"]))
+
+
+def _settings_json(settings: Settings) -> dict[str, Json]:
+    video = settings.video
+    rate = video.time_base
+    return {
+        "video": {
+            "width": video.width,
+            "height": video.height,
+            "pix_fmt": video.pix_fmt,
+            "time_base": f"{rate.numerator}/{rate.denominator}",
+            "frames": video.frames,
+            "sha256": video.sha256,
+        },
+        "generator": dict(settings.generator),
+        "carry": settings.carry,
+        "seal": settings.seal,
+    }
+
+
+def _settings(fields: Mapping[str, Json]) -> Settings:
+    video = fields["video"]
+    info = VideoInfo(
+        width=int(video["width"]),
+        height=int(video["height"]),
+        time_base=Fraction(video["time_base"]),
+        pix_fmt=video["pix_fmt"],
+        frames=int(video["frames"]),
+        sha256=video["sha256"],
+    )
+    return Settings(info, fields["generator"], float(fields["carry"]), fields["seal"])
+
+
+def _object(**properties: Json) -> dict[str, Json]:
+    """Schema of an object with exactly these fields."""
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _document(name: str, **properties: Json) -> Draft202012Validator:
+    head = {"format": {"const": name}, "version": {"const": VERSION}, "video_id": _hex(16)}
+    return Draft202012Validator(_object(**head, **properties))
+
+
+def _hex(size: int) -> dict[str, Json]:
+    return {"type": "string", "pattern": rf"\A[0-9a-f]{{{2 * size}}}\Z"}
+
+
+_FREE: Final = {"type": "object"}
+_COUNT: Final = {"type": "integer", "minimum": 0, "maximum": 0xFFFF_FFFF}
+_INT64: Final = {"type": "integer", "minimum": -(1 << 63), "maximum": (1 << 63) - 1}
+_PAIR: Final = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
+_RECORD: Final = _object(id=_COUNT, first=_COUNT, last=_COUNT, segments=_COUNT, geometry={"type": "array"})
+_SETTINGS: Final = _object(
+    video=_object(
+        width=_COUNT,
+        height=_COUNT,
+        pix_fmt={"type": "string", "maxLength": 64},
+        time_base={"type": "string", "pattern": r"\A[1-9][0-9]{0,18}/[1-9][0-9]{0,18}\Z"},
+        frames=_COUNT,
+        sha256={"type": "string", "pattern": r"\A([0-9a-f]{64})?\Z"},
+    ),
+    generator=_FREE,
+    carry={"type": "number", "minimum": 0, "maximum": 1},
+    seal={"enum": list(get_args(Seal))},
+)
+_VALIDATORS: Final = {
+    MANIFEST_FORMAT: _document(MANIFEST_FORMAT, video_digest=_hex(32), verify_key=_hex(32), entries={"type": "array"}),
+    "revisage-index": _document(
+        "revisage-index",
+        secret=_hex(32),
+        derived_from={"type": ["string", "null"], "maxLength": 90},
+        settings=_SETTINGS,
+        tracks={"type": "array", "items": _RECORD},
+        dropped=_FREE,
+    ),
+    "revisage-track": _document("revisage-track", verify_key=_hex(32), record=_RECORD, settings=_SETTINGS),
+    "revisage-segment": _document(
+        "revisage-segment",
+        verify_key=_hex(32),
+        track=_COUNT,
+        segment=_COUNT,
+        clip_sha256=_hex(32),
+        canvas=_PAIR,
+        frames={"type": "array", "items": _COUNT},
+        origins={"type": "array", "items": _PAIR},
+        pts={"type": "array", "items": _INT64},
+        extra=_FREE,
+    ),
+}

@@ -1,0 +1,362 @@
+"""Every secret: key files, and all derivation, one label a purpose. Knows no index, no video and no file but key files.
+
+    age identity (32 bytes) ── HKDF, salt = SHA-256 of the input ──►  V, the video secret (or V is random)
+    V ── HKDF ──►  track identity (an ordinary age identity), one per track
+    V ── HKDF ──►  Ed25519 key that signs the manifest
+    track identity ── HKDF, then ChaCha20 ──►  identity code, noise, signs of that track
+
+A track's streams come from its identity alone, so whoever holds the track key reproduces them and needs no `V`; from a
+track key nobody gets back to `V`, or across to another track. HKDF is RFC 5869 with SHA-256, ChaCha20 is RFC 8439,
+key files and recipients follow age-encryption.org/v1. Objects here never show a secret in `repr` or `str`;
+`reveal()` is the one way to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import bech32
+import pyrage
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from revisage.pipeline.errors import KeyFileError, WrongKeyError
+
+Purpose = Literal["identity", "noise", "signs"]
+
+# One label a purpose. No label begins with another, and what follows a label has a fixed length.
+_VIDEO: Final = b"revisage/v1/video"
+_TRACK: Final = b"revisage/v1/track"
+_MANIFEST: Final = b"revisage/v1/manifest"
+_STREAMS: Final[dict[Purpose, bytes]] = {
+    "identity": b"revisage/v1/identity",
+    "noise": b"revisage/v1/noise",
+    "signs": b"revisage/v1/signs",
+}
+
+_SIZE: Final = 32  # bytes of every secret here
+_FILE_LIMIT: Final = 64 * 1024  # bytes of a key file
+_TRACK_MARK: Final = "# revisage track key"
+_SECRET_PREFIX: Final = "AGE-SECRET-KEY-1"  # noqa: S105 (what every key begins with)
+_ARMOR: Final = b"-----BEGIN AGE ENCRYPTED FILE-----"
+_ENCRYPTED: Final = (b"age-encryption.org/", _ARMOR)
+
+
+class _Secret:
+    """32 bytes that do not print, compared in constant time."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != _SIZE:
+            raise ValueError(f"a secret has {_SIZE} bytes, not {len(raw)}")
+        self._raw = bytes(raw)
+
+    def reveal(self) -> bytes:
+        """The 32 secret bytes."""
+        return self._raw
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and hmac.compare_digest(self._raw, other._raw)
+
+    def __hash__(self) -> int:
+        return hash(hashlib.sha256(self._raw).digest())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class VideoSecret(_Secret):
+    """`V`: whoever has it opens every track of one video."""
+
+    __slots__ = ()
+
+    @classmethod
+    def random(cls) -> VideoSecret:
+        """For processing with public keys only: nobody can derive it, the sealed index alone holds it."""
+        return cls(secrets.token_bytes(_SIZE))
+
+
+class _Identity(_Secret):
+    """An age X25519 identity."""
+
+    __slots__ = ("exposed",)
+
+    def __init__(self, raw: bytes, *, exposed: bool = False) -> None:
+        super().__init__(raw)
+        self.exposed = exposed  # its file can be read or written by others than its owner; worth a warning
+
+    @property
+    def recipient(self) -> Recipient:
+        """The public half."""
+        return Recipient(str(self._age().to_public()))
+
+    def decrypt(self, ciphertext: bytes) -> bytes:
+        """The plaintext of a whole age file.
+
+        Raises WrongKeyError, whether the key does not fit or the ciphertext is damaged: tell damage first, by a hash.
+        """
+        try:
+            return bytes(pyrage.decrypt(ciphertext, [self._age()]))
+        except pyrage.DecryptError:
+            raise WrongKeyError("the key does not open this: use the key it was made for") from None
+
+    def _age(self) -> pyrage.x25519.Identity:
+        return pyrage.x25519.Identity.from_str(_identity_text(self._raw))
+
+
+class SecretKey(_Identity):
+    """The key of a person or an organisation; opens every video made for it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<SecretKey for {self.recipient}>"
+
+    @classmethod
+    def generate(cls) -> SecretKey:
+        """A new one, from the system's random source."""
+        return cls(secrets.token_bytes(_SIZE))
+
+
+class TrackKey(_Identity):
+    """The key of one track of one video, and of nothing else."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """An age X25519 public key, `age1…`."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class KeyStream:
+    """ChaCha20's key stream under one derived key. Reading 3 bytes and then 5 gives what reading 8 gives."""
+
+    _LIMIT = 64 << 32  # bytes before the 32-bit block counter would wrap
+
+    def __init__(self, key: bytes) -> None:
+        nonce = bytes(16)  # counter and nonce both 0: every stream has a key of its own
+        self._cipher = Cipher(algorithms.ChaCha20(key, nonce), mode=None).encryptor()
+        self._left = self._LIMIT
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        if not 0 <= count <= self._left:
+            raise ValueError("a key stream gives 256 GiB and no more")
+        self._left -= count
+        return self._cipher.update(bytes(count))
+
+
+def video_secret(key: SecretKey, input_sha256: bytes) -> VideoSecret:
+    """`V` of one input (`input_sha256`: 32 bytes): the same key and the same input give the same faces."""
+    if len(input_sha256) != _SIZE:
+        raise ValueError("input_sha256 must be the 32 bytes of a SHA-256 digest")
+    return VideoSecret(_hkdf(key, _VIDEO, salt=input_sha256))
+
+
+def track_identity(secret: VideoSecret, track_id: int) -> TrackKey:
+    """The age identity that opens track `track_id` (0 … 2^32-1) of the video of `secret`."""
+    return TrackKey(_hkdf(secret, _TRACK + _u32(track_id)))
+
+
+def signing_key(secret: VideoSecret) -> Ed25519PrivateKey:
+    """The key that signs the manifest of the video of `secret`."""
+    return Ed25519PrivateKey.from_private_bytes(_hkdf(secret, _MANIFEST))
+
+
+def verify_key(secret: VideoSecret) -> bytes:
+    """The 32 public bytes of `signing_key`."""
+    return signing_key(secret).public_key().public_bytes_raw()
+
+
+def track_stream(key: TrackKey, purpose: Purpose, segment: int = 0) -> KeyStream:
+    """A stream of secret bytes of one track for one purpose; `segment` (0 … 2^32-1) makes independent ones."""
+    return KeyStream(_hkdf(key, _STREAMS[purpose] + _u32(segment)))
+
+
+def encrypt(plaintext: bytes, recipients: Sequence[Recipient]) -> bytes:
+    """`plaintext` as an age file that every one of `recipients` (at least one) can open."""
+    if not recipients:
+        raise ValueError("encrypting to nobody would lose the data")
+    return bytes(pyrage.encrypt(plaintext, [pyrage.x25519.Recipient.from_str(r.text) for r in recipients]))
+
+
+def write_secret_key(path: Path, passphrase: str | None = None) -> str:
+    """Make a key, write it to `path` (new, mode 0600), return its public key.
+
+    The file is what age-keygen writes; with a passphrase it is an armored age file that holds that.
+    Raises KeyFileError where `path` exists or cannot be written.
+    """
+    if passphrase == "":
+        raise KeyFileError("the passphrase is empty: choose one, or make a key without")
+    key = SecretKey.generate()
+    text = _key_file(key, []).encode()
+    _write_new(path, pyrage.passphrase.encrypt(text, passphrase, armored=True) if passphrase else text)
+    return str(key.recipient)
+
+
+def write_track_key(path: Path, key: TrackKey, comments: Sequence[str] = ()) -> None:
+    """Write `key` to `path` (new, mode 0600), with one line per comment. Raises KeyFileError as `write_secret_key`."""
+    if any(not line.isprintable() for line in comments):
+        raise ValueError("a comment is one printable line")
+    _write_new(path, _key_file(key, [_TRACK_MARK, *(f"# {line}" for line in comments)]).encode())
+
+
+def read_key(path: Path, ask_passphrase: Callable[[], str] | None = None) -> SecretKey | TrackKey:
+    """The key in an age identity file that holds exactly one; comments and empty lines may stand around it.
+
+    `ask_passphrase` is called at most once, and only for a protected file. Which of the two classes comes back goes by
+    the comment `write_track_key` leaves: a label for people, since an index tries what a key opens, not what it says.
+    Raises KeyFileError.
+    """
+    content, exposed = _read_small(path)
+    if content.startswith(_ENCRYPTED):
+        content = _unprotect(path, content, ask_passphrase)
+    lines = _lines(path, content)
+    raw = _only_identity(path, [line for line in lines if line and not line.startswith("#")])
+    return (TrackKey if _TRACK_MARK in lines else SecretKey)(raw, exposed=exposed)
+
+
+def parse_recipient(text: str) -> Recipient:
+    """A public key from `age1…`, or from a file that holds exactly one. Raises KeyFileError, which says what it got."""
+    text = text.strip()
+    if text.upper().startswith(_SECRET_PREFIX):
+        raise KeyFileError("that is a secret key, not a public one: keep it to yourself and pass its age1… line")
+    if text.startswith("age1"):
+        return _recipient(text)
+    if text.startswith("ssh-"):
+        raise KeyFileError("ssh keys are not supported: make a key with revisage keygen or age-keygen")
+    return _recipient_file(Path(text))
+
+
+def _recipient(text: str) -> Recipient:
+    prefix, raw = _unbech32(text)
+    if prefix != "age" or len(raw) != _SIZE:
+        raise KeyFileError("not an X25519 public key (age1 and 58 more characters): copy the whole line")
+    return Recipient(text)
+
+
+def _recipient_file(path: Path) -> Recipient:
+    if not _is_file(path):
+        raise KeyFileError("neither a public key (age1…) nor a file that holds one: check the spelling")
+    lines = [line for line in _lines(path, _read_small(path)[0]) if line and not line.startswith("#")]
+    if any(line.upper().startswith(_SECRET_PREFIX) for line in lines):
+        raise KeyFileError(f"{path.name} holds a secret key: use it as --key, or pass its age1… line")
+    if len(lines) != 1 or not lines[0].startswith("age1"):
+        raise KeyFileError(f"{path.name} must hold exactly one public key, a line that starts with age1")
+    return _recipient(lines[0])
+
+
+def _only_identity(path: Path, lines: Sequence[str]) -> bytes:
+    if len(lines) != 1:
+        raise KeyFileError(f"{path.name} must hold exactly one secret key, and holds {len(lines)} lines that might be")
+    if lines[0].startswith("age1"):
+        raise KeyFileError(f"{path.name} holds a public key: a secret key is needed here")
+    if not lines[0].startswith(_SECRET_PREFIX):
+        raise KeyFileError(f"{path.name} holds no age X25519 key: make one with revisage keygen or age-keygen")
+    prefix, raw = _unbech32(lines[0])
+    if prefix != "age-secret-key-" or len(raw) != _SIZE:
+        raise KeyFileError(f"the key in {path.name} is damaged: restore the file from a copy")
+    return raw
+
+
+def _unprotect(path: Path, content: bytes, ask_passphrase: Callable[[], str] | None) -> bytes:
+    if ask_passphrase is None:
+        raise KeyFileError(f"{path.name} is protected by a passphrase, and nobody is there to ask for it")
+    try:
+        return bytes(pyrage.passphrase.decrypt(content, ask_passphrase()))
+    except pyrage.DecryptError:
+        raise KeyFileError(f"the passphrase does not open {path.name}: try again") from None
+
+
+def _lines(path: Path, content: bytes) -> list[str]:
+    try:
+        return [line.strip() for line in content.decode("utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path.name} is not a key file: make one with revisage keygen") from None
+
+
+def _read_small(path: Path) -> tuple[bytes, bool]:
+    """The file's bytes, and whether others than its owner have any right to it."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT + 1)
+            exposed = os.name == "posix" and bool(os.fstat(file.fileno()).st_mode & 0o077)
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"cannot read {path.name}: {_reason(error)}") from None
+    if len(content) > _FILE_LIMIT:
+        raise KeyFileError(f"{path.name} is too large for a key file: check the name")
+    return content, exposed
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Born with mode 0600 and only if the name is free: never overwritten, never readable for others."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyFileError(f"{path.name} exists already and is kept: choose another name") from None
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"cannot write {path.name}: {_reason(error)}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise KeyFileError(f"cannot write {path.name}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return ((isinstance(error, OSError) and error.strerror) or "not a usable file name").lower()
+
+
+def _key_file(key: _Identity, comments: Sequence[str]) -> str:
+    created = datetime.now().astimezone().isoformat(timespec="seconds")
+    lines = [*comments, f"# created: {created}", f"# public key: {key.recipient}", _identity_text(key.reveal())]
+    return "\n".join(lines) + "\n"
+
+
+def _identity_text(raw: bytes) -> str:
+    return str(bech32.bech32_encode("age-secret-key-", bech32.convertbits(raw, 8, 5))).upper()
+
+
+def _unbech32(text: str) -> tuple[str, bytes]:
+    """Prefix and bytes (BIP 173); ("", b"") where the checksum, the case or the padding is wrong."""
+    prefix, words = bech32.bech32_decode(text)
+    raw = bech32.convertbits(words, 5, 8, False) if words is not None else None
+    return ("", b"") if prefix is None or raw is None else (str(prefix), bytes(raw))
+
+
+def _hkdf(secret: _Secret, info: bytes, salt: bytes | None = None) -> bytes:
+    return HKDF(algorithm=SHA256(), length=_SIZE, salt=salt, info=info).derive(secret.reveal())
+
+
+def _u32(number: int) -> bytes:
+    if not 0 <= number < 1 << 32:
+        raise ValueError(f"{number} does not fit 32 bits")
+    return struct.pack(">I", number)

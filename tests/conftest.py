@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests. The `shared` folder beside the checkout is optional: what needs it skips and says why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real clips and the SCRFD detector; `REVISAGE_SHARED` overrides its place."""
+    folder = Path(os.environ.get("REVISAGE_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "clips").is_dir():
+        pytest.skip("needs the folder of real clips: set REVISAGE_SHARED to it")
+    return folder

@@ -1,0 +1,35 @@
+"""The seam between detection and tracking. Owns what flows from tracker to linker; knows no file or network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from revisage.pipeline.types import FaceDetection, Float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """One detection in one frame, with its dense landmarks where they were found and can be trusted."""
+
+    frame: int  # 0-based
+    detection: FaceDetection
+    landmarks: Float | None = None  # (LANDMARK_COUNT, 2), pixels of the stored frame
+
+
+Tracklet = Sequence[Sighting]  # one person, uninterrupted as far as the tracker could see; frames rising, one each
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Says, frame by frame, which detections belong together. Never drops one."""
+
+    def update(self, detections: Sequence[FaceDetection], frame: int, seconds: float) -> list[int]:
+        """For each detection of this frame, the number of its tracklet; no number twice in one frame.
+
+        Frames come in rising order; `seconds` is the frame's presentation time.
+        """
+
+    def cut(self) -> None:
+        """A new shot begins with the next frame: nobody continues."""
