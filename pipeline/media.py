@@ -164,6 +164,7 @@ class VideoReader:
         with _open_input(self.path) as container:
             stream = container.streams[self._index]
             stream.thread_type = "AUTO"
+            _be_strict(stream)
             pictures = self._without_gaps(_decode(container, stream, self.path))
             for index, (pts, picture) in enumerate(self._in_order(pictures)):
                 self._check_shape(pts, picture)
@@ -280,6 +281,12 @@ def _decode(container: Any, stream: Any, path: Path) -> Iterator[av.Packet | av.
         raise DamagedMediaError(
             f"{path.name}: does not decode at {time:.2f} s ({_reason(error)}); {_REPAIR}"
         ) from error
+
+
+def _be_strict(stream: Any) -> None:
+    """FFV1 has checksums, but FFmpeg hides a failed one behind the frame before unless told not to."""
+    if stream.codec_context.name == "ffv1":
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
 
 
 def _frames_by_duration(container: Any, rate: Fraction | None) -> int | None:
@@ -701,23 +708,24 @@ class _HiddenFile(io.FileIO):
 
     def __init__(self, final: Path) -> None:
         self._final = final
-        self.path = self._path = final.with_name(f".{final.name}.part-{secrets.token_hex(6)}")
+        self.path = final.with_name(f".{final.name}.part-{secrets.token_hex(6)}")
+        self.interrupt: KeyboardInterrupt | None = None
         try:
-            super().__init__(self._path, "x+")
+            super().__init__(self.path, "x+")
         except OSError as error:
             raise _output_error(final, error) from error
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def write(self, data: Any) -> int:
         """All of `data`, or an OSError; a raw file may write a part when the disk fills.
 
         Called from FFmpeg, where an interrupt would be lost together with the data.
         """
-        rest = memoryview(data)
         try:
+            rest = memoryview(data)
             while rest:
                 rest = rest[super().write(rest) or 0 :]
         except KeyboardInterrupt as interrupt:
@@ -729,7 +737,7 @@ class _HiddenFile(io.FileIO):
         """Flush to the disk and rename."""
         os.fsync(self.fileno())
         self.close()
-        self._path.replace(self._final)
+        self.path.replace(self._final)
         with contextlib.suppress(OSError):  # not every file system lets folders be synced
             folder = os.open(self._final.parent, os.O_RDONLY)
             try:
@@ -927,6 +935,8 @@ def encode_clip(
 
 def decode_clip(data: bytes, fmt: PixelFormat, width: int, height: int) -> Iterator[tuple[Planes, Mask]]:
     """Tiles and masks of a clip by `encode_clip`, in order. Raises DamagedMediaError for anything unexpected."""
+    if _matroska_end(io.BytesIO(data)) != len(data):
+        raise DamagedMediaError("sealed clip is cut short or no clip at all; get an undamaged copy")
     try:
         with (
             av.open(io.BytesIO(data), format="matroska") as first,
@@ -998,6 +1008,7 @@ def _clip_planes(container: Any, index: int, fmt: PixelFormat, width: int, heigh
     """The pictures of one stream, cut to their true size."""
     stored = {(width, height), (-(-width >> fmt.sx) << fmt.sx, -(-height >> fmt.sy) << fmt.sy)}
     shapes = fmt.plane_shapes(width, height)
+    _be_strict(container.streams[index])
     for picture in container.decode(container.streams[index]):
         name = _planar_name(picture.format.name)
         same = name.replace("yuvj", "yuv") == fmt.name.replace("yuvj", "yuv")

@@ -56,14 +56,13 @@ def _object(properties: dict[str, Any], optional: Sequence[str] = ()) -> dict[st
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _list(items: dict[str, Any], length: int) -> dict[str, Any]:
-    return {"type": "array", "items": items, "minItems": length, "maxItems": length}
+def _list(length: int) -> dict[str, Any]:
+    """A list of numbers, or of pairs of them, which `_checked` checks: as a schema they take most of the time."""
+    return {"type": "array", "minItems": length, "maxItems": length}
 
 
 _COUNT = {"type": "integer", "minimum": 0}
 _SIDE = {"type": "integer", "minimum": 1, "maximum": 65536}
-_PIXEL = {"type": "number", "minimum": -1e6, "maximum": 1e6}
-_NUMBERS = 2 * LANDMARK_COUNT
 
 _VIDEO = _object(
     {
@@ -78,12 +77,11 @@ _VIDEO = _object(
 _FACE = _object(
     {
         "frame": _COUNT,
-        "box": _list(_PIXEL, 4),
-        "points": _list(_list(_PIXEL, 2), 5),
+        "box": _list(4),
+        "points": _list(5),
         "origin": {"enum": [origin.value for origin in Origin]},
         "score": {"type": "number", "minimum": 0, "maximum": 1},
-        # Its numbers are checked by numpy: as a schema they would take most of the time of reading.
-        "landmarks": {"type": "array", "minItems": _NUMBERS, "maxItems": _NUMBERS},
+        "landmarks": _list(2 * LANDMARK_COUNT),
     },
     optional=["landmarks"],
 )
@@ -273,21 +271,23 @@ def _track(data: dict[str, Any]) -> Track:
 
 
 def _face(data: dict[str, Any], track: int) -> TrackedFace:
-    x0, y0, x1, y1 = (float(v) for v in data["box"])
     place = f"track {track}, frame {data['frame']}"
+    x0, y0, x1, y1 = (float(v) for v in _checked(data["box"], f"box of {place}"))
     if not (x0 < x1 and y0 < y1):
         raise PlanError(f"the box of {place} is empty: it must be x0, y0, x1, y1 with x0 < x1 and y0 < y1")
     landmarks = None
     if "landmarks" in data:
-        landmarks = _numbers(data["landmarks"], f"landmarks of {place}").reshape(-1, 2)
-    points = np.array(data["points"], np.float32)
+        landmarks = np.array(_checked(data["landmarks"], f"landmarks of {place}"), np.float32).reshape(-1, 2)
+    if not all(type(pair) is list and len(pair) == 2 for pair in data["points"]):
+        raise PlanError(f"the points of {place} must be five pairs of x and y")
+    points = np.array([_checked(pair, f"points of {place}") for pair in data["points"]], np.float32)
     return TrackedFace(data["frame"], (x0, y0, x1, y1), points, Origin(data["origin"]), float(data["score"]), landmarks)
 
 
-def _numbers(values: list[Any], what: str) -> Float:
+def _checked(values: list[Any], what: str) -> list[float]:
     if not all(type(v) in (int, float) and abs(v) < 1e6 for v in values):
-        raise PlanError(f"the {what} hold something that is no number")
-    return np.array(values, np.float32)
+        raise PlanError(f"the {what} holds something that is no number or lies far outside any picture")
+    return values
 
 
 def _check(plan: Plan) -> None:

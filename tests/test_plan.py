@@ -73,7 +73,7 @@ def test_saving_again_changes_nothing() -> None:
     count=st.integers(1, 3),
     seed=st.integers(0, 999),
     keep=st.booleans(),
-    base=st.fractions(min_value=Fraction(1, 10**6), max_value=1),
+    base=st.fractions(min_value=Fraction(1, 10**6), max_value=1, max_denominator=10**9),
 )
 def test_any_plan_survives(first: int, count: int, seed: int, keep: bool, base: Fraction) -> None:
     tracks = (Track(seed + 1, tuple(face(first + i, seed + i, dense=seed % 2 == 0) for i in range(count)), keep),)
@@ -141,9 +141,11 @@ BROKEN = {
     "face beyond the end": (_set("tracks", 1, "faces", 3, "frame", 6), "jumps"),
     "box of three": (_set("tracks", 0, "faces", 0, "box", [1, 2, 3]), "tracks/0/faces/0/box"),
     "box inside out": (_set("tracks", 0, "faces", 0, "box", [9, 2, 3, 4]), "track 1, frame 0"),
-    "box of text": (_set("tracks", 0, "faces", 0, "box", [1, 2, 3, "4"]), "tracks/0/faces/0/box/3"),
-    "box too far": (_set("tracks", 0, "faces", 0, "box", [1, 2, 3, 1e300]), "tracks/0/faces/0/box/3"),
+    "box of text": (_set("tracks", 0, "faces", 0, "box", [1, 2, 3, "4"]), "box of track 1, frame 0"),
+    "box too far": (_set("tracks", 0, "faces", 0, "box", [1, 2, 3, 1e300]), "box of track 1, frame 0"),
     "four points": (_set("tracks", 0, "faces", 0, "points", [[1, 2]] * 4), "tracks/0/faces/0/points"),
+    "points of three": (_set("tracks", 0, "faces", 0, "points", 2, [1, 2, 3]), "points of track 1, frame 0"),
+    "point of text": (_set("tracks", 0, "faces", 0, "points", 2, 0, "x"), "points of track 1, frame 0"),
     "unknown origin": (_set("tracks", 0, "faces", 0, "origin", "guessed"), "tracks/0/faces/0/origin"),
     "score above one": (_set("tracks", 0, "faces", 0, "score", 1.5), "tracks/0/faces/0/score"),
     "few landmarks": (_set("tracks", 0, "faces", 0, "landmarks", [1.0] * 12), "tracks/0/faces/0/landmarks"),

@@ -1,0 +1,160 @@
+"""The inpaint family with a tiny model of the very same classes, saved to disk and loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+from revisage.models.base import FaceGenerator, FaceRequest
+from revisage.models.conditioning import FACE_TEMPLATE, REMOVED, face_mask, standard_landmarks
+from revisage.models.device import Device, choose_device
+from revisage.models.generator import InpaintGenerator, load_generator, read_spec
+from revisage.models.identity import IdentityEmbedding
+from revisage.models.sampler import ddim, trailing
+from revisage.pipeline.errors import DeviceError, ModelError
+
+SIZE, PATCH, CODE = 32, 4, 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny, untrained model folder."""
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("tiny")
+    UNet2DModel(
+        sample_size=SIZE // PATCH,
+        in_channels=10 * PATCH**2,
+        out_channels=3 * PATCH**2,
+        block_out_channels=(16, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+        norm_num_groups=8,
+        class_embed_type="identity",
+    ).save_pretrained(root / "unet")
+    IdentityEmbedding(CODE, 64).save_pretrained(root / "identity")
+    DDIMScheduler(beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True).save_pretrained(root / "scheduler")
+    about = {
+        "format": 1, "family": "inpaint", "name": "tiny", "licence": "CC0", "size": SIZE, "patch": PATCH,
+        "code_size": CODE, "steps": 2, "template": {"name": "t", "points": [list(p) for p in FACE_TEMPLATE.points]},
+    }  # fmt: skip
+    (root / "revisage.json").write_text(json.dumps(about))
+    return root
+
+
+def device() -> Device:
+    return choose_device("cpu")
+
+
+def request(seed: int, **changes: object) -> FaceRequest:
+    rng = np.random.default_rng(seed)
+    landmarks = standard_landmarks(np.array(FACE_TEMPLATE.points, np.float32) * SIZE - 0.5)
+    mask = face_mask(landmarks, SIZE)
+    background = rng.integers(0, 255, (SIZE, SIZE, 3)).astype(np.uint8)
+    background[mask > 0] = REMOVED
+    normal = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+    parts = {"background": background, "mask": mask, "landmarks": landmarks, "code": normal(CODE)}
+    return FaceRequest(**{**parts, "noise": normal(3, SIZE, SIZE), **changes})  # type: ignore[arg-type]
+
+
+def test_is_a_face_generator(folder: Path) -> None:
+    generator = load_generator(str(folder), device=device())
+    assert isinstance(generator, FaceGenerator)
+    assert (generator.size, generator.template.points) == (SIZE, FACE_TEMPLATE.points)
+    (picture,) = generator.generate([request(0)])
+    assert picture.shape == (SIZE, SIZE, 3)
+    assert picture.dtype == np.uint8
+
+
+def test_batch_size_and_neighbours_do_not_change_a_face(folder: Path) -> None:
+    requests = [request(seed) for seed in range(5)]
+    alone = [InpaintGenerator(folder, device=device(), batch_size=1).generate([r])[0] for r in requests]
+    together = InpaintGenerator(folder, device=device(), batch_size=8).generate(requests)
+    backwards = InpaintGenerator(folder, device=device(), batch_size=3).generate(requests[::-1])[::-1]
+    for one, many, other in zip(alone, together, backwards, strict=True):
+        # float32 sums in another order: at most one grey level
+        assert np.abs(one.astype(int) - many).max() <= 1
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_code_and_noise_and_landmarks_matter(folder: Path) -> None:
+    generator = InpaintGenerator(folder, device=device())
+    base = request(0)
+    for change in ({"code": base.code[::-1].copy()}, {"noise": -base.noise}, {"landmarks": base.landmarks + 3}):
+        (a, b) = generator.generate([base, request(0, **change)])
+        assert np.abs(a.astype(int) - b).max() > 0, change
+
+
+def test_memory_running_out_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = InpaintGenerator(folder, device=device(), batch_size=8)
+    expected = generator.generate([request(i) for i in range(8)])
+    paint = generator._paint
+
+    def small_memory(batch: list[FaceRequest]) -> object:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return paint(batch)
+
+    monkeypatch.setattr(generator, "_paint", small_memory)
+    found = generator.generate([request(i) for i in range(8)])
+    assert generator.batch_size == 2
+    assert max(np.abs(a.astype(int) - b).max() for a, b in zip(expected, found, strict=True)) <= 1
+
+
+def test_requests_that_do_not_fit_are_refused(folder: Path) -> None:
+    with pytest.raises(ModelError, match="does not fit"):
+        InpaintGenerator(folder, device=device()).generate([request(0, code=np.zeros(3, np.float32))])
+
+
+@pytest.mark.parametrize("damage", ["missing", "not json", "unknown family", "no weights"])
+def test_bad_folders_are_named(folder: Path, tmp_path: Path, damage: str) -> None:
+    if damage != "missing":
+        about = json.loads((folder / "revisage.json").read_text())
+        text = {"not json": "{", "unknown family": json.dumps(about | {"family": "x"})}.get(damage, json.dumps(about))
+        (tmp_path / "revisage.json").write_text(text)
+    with pytest.raises(ModelError):
+        InpaintGenerator(tmp_path, device=device())
+    with pytest.raises(ModelError, match="revisage-face"):
+        load_generator("no-such-model", device=device())
+
+
+def test_spec_round_trip(folder: Path) -> None:
+    spec = read_spec(folder)
+    assert (spec.size, spec.patch, spec.code_size, spec.steps) == (SIZE, PATCH, CODE, 2)
+
+
+def test_ddim_agrees_with_diffusers() -> None:
+    scheduler = DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+        prediction_type="sample", clip_sample=False,
+    )  # fmt: skip
+    target = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+    def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
+        return target * 0.9 + 0.1 * torch.tanh(x) + t / 5000
+
+    for steps in (1, 4, 10):
+        scheduler.set_timesteps(steps)
+        assert trailing(steps) == scheduler.timesteps.tolist()
+        x = noise
+        for t in scheduler.timesteps.tolist():
+            x = scheduler.step(denoise(x, t), t, x).prev_sample
+        ours = ddim(denoise, noise, trailing(steps), scheduler.alphas_cumprod)
+        torch.testing.assert_close(ours, x, atol=2e-4, rtol=1e-4)
+
+
+def test_device_policy_gives_its_reason() -> None:
+    assert choose_device("cpu").reason.startswith("asked for")
+    assert choose_device("auto").reason
+    with pytest.raises(DeviceError):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="--device cpu"):
+            choose_device("cuda")
