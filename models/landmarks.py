@@ -162,3 +162,76 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.body(x))
+
+
+# ---- insightface's 106 points
+
+# The order of insightface's 2d106det, regrouped. Contours run as in `layout`; *left* and *right* are the viewer's.
+_106_JAW_RIGHT = (17, 25, 26, 27, 28, 29, 30, 31, 32, 18, 19, 20, 21, 22, 23, 24, 0)  # temple to chin
+_106_JAW_LEFT = (0, 8, 7, 6, 5, 4, 3, 2, 16, 15, 14, 13, 12, 11, 10, 9, 1)  # chin to temple
+_106_BROWS = (43, 48, 49, 51, 50, 101, 105, 104, 103, 102)  # upper edges, each from its outer end
+_106_EYE_LEFT = ((35, 36, 33, 37, 39), (39, 42, 40, 41, 35))  # lower lid, upper lid
+_106_EYE_RIGHT = ((93, 91, 87, 90, 89), (89, 95, 94, 96, 93))
+_106_NOSE_BRIDGE = (72, 73, 74, 86)
+_106_NOSTRILS = (77, 78, 79, 80, 85, 84, 83)
+_106_LIPS_OUTER = ((52, 55, 56, 53, 59, 58, 61), (61, 68, 67, 71, 63, 64, 52))  # lower lip, upper lip
+_106_LIPS_INNER = ((65, 54, 60, 57, 69), (69, 70, 62, 66, 65))
+# The right half of the mean shape's oval, forehead to chin: a unit is the interocular distance, x from the midline.
+_MEAN_OVAL = (
+    (0, -1.32), (0.31, -1.31), (0.55, -1.27), (0.79, -1.18), (0.94, -1.04), (1.03, -0.86), (1.07, -0.68),
+    (1.08, -0.44), (1.07, -0.22), (1.05, 0.01), (1.01, 0.25), (0.94, 0.51), (0.84, 0.72), (0.73, 0.87),
+    (0.6, 1.0), (0.48, 1.09), (0.34, 1.18), (0.19, 1.24), (0, 1.26),
+)  # fmt: skip
+_MEAN_EYES = ((-0.5, -0.477), (0.5, -0.477))
+_TEMPLE = 7  # where on the oval insightface's contour begins; it knows no forehead
+
+
+def from_insightface106(points106: Float) -> Float:
+    """(106, 2) of insightface's 2d106det -> (LANDMARK_COUNT, 2) float32 in the same pixels.
+
+    Contours with the same ends are resampled along their length, so that corners, nose tip and chin correspond exactly
+    and points between them approximately. The forehead, which the 106 points lack, is the mean shape's, fitted
+    affinely to jaw and eyes. Source of the order: the index picture of insightface's `coordinate_reg`, and the
+    conversion tables to 68 points in wide use.
+    """
+    p = np.asarray(points106, np.float32)
+    eyes = [_closed(p, lids, 8, 8) for lids in (_106_EYE_LEFT, _106_EYE_RIGHT)]
+    lips = [_closed(p, lips, 10, 10) for lips in (_106_LIPS_OUTER, _106_LIPS_INNER)]
+    nose = [_resampled(p[list(_106_NOSE_BRIDGE)], 6), _resampled(p[list(_106_NOSTRILS)], 9)]
+    oval = _oval(p, np.stack([eye.mean(0) for eye in eyes]))
+    return with_eye_centres(np.concatenate([oval, p[list(_106_BROWS)], *eyes, *nose, *lips]))
+
+
+def _oval(points106: Float, eyes: Float) -> Float:
+    """(106, 2), eye centres (2, 2) -> the 36 points of the oval."""
+    half = np.array(_MEAN_OVAL, np.float32)
+    jaw = half[_TEMPLE:]
+    right = _resampled(points106[list(_106_JAW_RIGHT)], like=jaw)
+    left = _resampled(points106[list(_106_JAW_LEFT)], like=jaw[::-1])
+    mean = np.concatenate([half, half[-2:0:-1] * (-1, 1)])
+    known = slice(_TEMPLE, len(mean) - _TEMPLE + 1)
+    seen = np.concatenate([right, left[1:]])
+    source = np.concatenate([mean[known], np.array(_MEAN_EYES)])
+    fit, *_ = np.linalg.lstsq(np.hstack([source, np.ones((len(source), 1))]), np.concatenate([seen, eyes]), rcond=None)
+    oval = (np.hstack([mean, np.ones((len(mean), 1))]) @ fit).astype(np.float32)
+    oval[known] = seen
+    return oval
+
+
+def _closed(points: Float, halves: Sequence[Sequence[int]], *counts: int) -> Float:
+    """A contour from one corner to the other and back, `counts` points each way, without the corner it ends on."""
+    ways = zip(halves, counts, strict=True)
+    return np.concatenate([_resampled(points[list(half)], count + 1)[:-1] for half, count in ways])
+
+
+def _resampled(line: Float, count: int = 0, *, like: Float | None = None) -> Float:
+    """(K, 2) polyline -> points along it, both ends included: `count` evenly, or spaced as those of `like`."""
+    at = np.linspace(0, 1, count) if like is None else _way(like)
+    return np.stack([np.interp(at, _way(line), line[:, axis]) for axis in (0, 1)], axis=-1).astype(np.float32)
+
+
+def _way(line: Float) -> Float:
+    """(K, 2) -> (K,), how much of the polyline's length lies before each point, 0..1."""
+    lengths = np.linalg.norm(np.diff(line, axis=0), axis=-1)
+    way = np.concatenate([[0], np.cumsum(lengths)])
+    return (way / max(float(way[-1]), 1e-9)).astype(np.float32)

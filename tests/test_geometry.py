@@ -34,7 +34,9 @@ def test_align_takes_the_points_to_the_template(angle: float, scale: float, x: f
 def test_invert_undoes(angle: float, scale: float) -> None:
     matrix = geometry.align(moved(angle, scale, 30, 40), FACE_TEMPLATE, 128)
     points = np.float32([[0, 0], [17, 99], [200, 3]])
-    np.testing.assert_allclose(geometry.transform(geometry.transform(points, matrix), geometry.invert(matrix)), points, atol=0.02)
+    np.testing.assert_allclose(
+        geometry.transform(geometry.transform(points, matrix), geometry.invert(matrix)), points, atol=0.02
+    )
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])

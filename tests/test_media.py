@@ -159,7 +159,7 @@ def test_subtitles_chapters_and_language_survive(name: str, text: str, tmp_path:
 
 
 def test_tags_cover_art_and_titles_are_dropped_and_named(tmp_path: Path) -> None:
-    tags = {"title": "Anna's testimony", "location": "+52.5+13.4/", "artist": "camera 7"}
+    tags = {"title": "Anna's testimony", "location": "+52.5000+013.4000/", "artist": "camera 7"}
     source = make(tmp_path / "in.mp4", Film(audio="aac", cover=True, tags=tags))
     writer = through(source, tmp_path / "out.mp4")
     content = (tmp_path / "out.mp4").read_bytes()
@@ -169,7 +169,7 @@ def test_tags_cover_art_and_titles_are_dropped_and_named(tmp_path: Path) -> None
         assert [s.type for s in container.streams] == ["video", "audio"]
     assert "container tag location" in writer.dropped
     assert any("cover art" in line for line in writer.dropped)
-    assert writer.dropped_metadata["tags"]["container"]["location"] == "+52.5+13.4/"
+    assert writer.dropped_metadata["tags"]["container"]["location"] == "+52.5000+013.4000/"
     assert writer.dropped_metadata["tags"]["container"]["title"] == "Anna's testimony"
 
 
@@ -356,11 +356,10 @@ def test_a_truncated_file_is_damaged(name: str, film: Film, share: float, tmp_pa
     assert "ffmpeg -i" in str(caught.value)
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".mp4"), ("libx264", ".mkv"), ("ffv1", ".mkv")])
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".mp4"), ("libx264", ".mkv"), ("libx265", ".mkv")])
 def test_broken_bytes_in_the_middle_are_damage_with_a_time(codec: str, suffix: str, tmp_path: Path) -> None:
     """Never a frame that shows something else than was filmed, and no silent gap."""
-    options = {"slicecrc": "1"} if codec == "ffv1" else {"g": "250"}
-    source = make(tmp_path / f"a{suffix}", Film(frames=60, codec=codec, time_base=MS, options=options))
+    source = make(tmp_path / f"a{suffix}", Film(frames=60, codec=codec, time_base=MS, options={"g": "250"}))
     content = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         packet = [p for p in container.demux() if p.size][30]
@@ -389,7 +388,7 @@ def test_a_lost_packet_is_damage(tmp_path: Path) -> None:
 
 
 def test_a_change_of_size_is_damage(tmp_path: Path) -> None:
-    base, parts = Fraction(1, 90000), {96: range(0, 43200, 3600), 128: range(43200, 86400, 3600)}
+    base, parts = Fraction(1, 90000), {96: range(0, 43200, 3600), 128: range(270000, 313200, 3600)}
     small, large = (make(tmp_path / f"{w}.ts", Film(width=w, time_base=base, pts=pts)) for w, pts in parts.items())
     joined = tmp_path / "both.ts"
     joined.write_bytes(small.read_bytes() + large.read_bytes())
