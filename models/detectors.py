@@ -23,7 +23,8 @@ import numpy as np
 
 from revisage.models.base import Detector
 from revisage.pipeline.errors import DeviceError, ModelError
-from revisage.pipeline.types import FaceDetection, Float, Image
+from revisage.pipeline.geometry import align
+from revisage.pipeline.types import CropTemplate, FaceDetection, Float, Image
 
 LOW = 0.2  # default of what counts as a detection at all; the tracker is stricter about what starts a track
 SMALLEST = 20.0  # width in pixels of the smallest face that scaling must not lose
@@ -235,9 +236,11 @@ def load_pack(name: str, root: Path | None, device: str, threads: int, tasks: Se
 
 def arcface(model: Any, bgr: Image, points: Float) -> Float:
     """(D,) float32 of unit length from insightface's recognition model, for the face at `points` in a BGR picture."""
-    from insightface.utils.face_align import norm_crop  # noqa: PLC0415
+    from insightface.utils.face_align import arcface_dst  # noqa: PLC0415
 
-    chip = norm_crop(bgr, landmark=np.asarray(points, np.float32), image_size=model.input_size[0])
+    side = int(model.input_size[0])
+    template = CropTemplate("arcface", [tuple((xy + 0.5) / 112) for xy in arcface_dst])
+    chip = cv2.warpAffine(bgr, align(points, template, side), (side, side))
     vector = np.asarray(model.get_feat(chip), np.float32).reshape(-1)
     unit: Float = vector / max(float(np.linalg.norm(vector)), 1e-6)
     return unit

@@ -48,9 +48,9 @@ class LandmarkNet(nn.Module):
         self.widths, self.hidden = tuple(widths), hidden
         a, b, c, d = widths
         self.features = nn.Sequential(
-            _conv(3, a, stride=2), _conv(a, b, stride=2), _Residual(b),
-            _conv(b, c, stride=2), _Residual(c), _Residual(c),
-            _conv(c, d, stride=2), _Residual(d), _conv(d, 32, kernel=1), nn.Flatten(),
+            _ConvNorm(3, a, stride=2), _ConvNorm(a, b, stride=2), _Residual(b),
+            _ConvNorm(b, c, stride=2), _Residual(c), _Residual(c),
+            _ConvNorm(c, d, stride=2), _Residual(d), _ConvNorm(d, 32, kernel=1), nn.Flatten(),
         )  # fmt: skip
         self.neck = nn.Sequential(nn.Linear(32 * (SIZE // 16) ** 2, hidden), nn.ReLU(inplace=True))
         self.points = nn.Linear(hidden, POINTS * 2)
@@ -71,9 +71,15 @@ class LandmarkNet(nn.Module):
         self.eval()
         for module in self.modules():
             if isinstance(module, _ConvNorm):
-                module[0] = fuse_conv_bn_eval(module[0], module[1])
-                module[1] = nn.Identity()
-        return self.to(memory_format=torch.channels_last)
+                module.fuse()
+        return self.channels_last()
+
+    def channels_last(self) -> LandmarkNet:
+        """The same network with its filters laid out as the CPU convolves fastest, in place."""
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
 
 
 class FaceLandmarker:
@@ -123,7 +129,8 @@ class FaceLandmarker:
 def with_eye_centres(points: Float) -> Float:
     """(…, POINTS, 2) -> (…, LANDMARK_COUNT, 2), the means of the eyes' contours appended."""
     centres = [points[..., eye, :].mean(axis=-2, keepdims=True) for eye in (layout.EYE_LEFT, layout.EYE_RIGHT)]
-    return np.concatenate([points, *centres], axis=-2).astype(np.float32)
+    complete: Float = np.concatenate([points, *centres], axis=-2).astype(np.float32)
+    return complete
 
 
 def load_net(folder: Path = WEIGHTS) -> LandmarkNet:
@@ -146,19 +153,29 @@ def save_net(net: LandmarkNet, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-class _ConvNorm(nn.Sequential):
+class _ConvNorm(nn.Module):
     """Convolution, batch normalization, and the activation where there is one."""
 
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, active: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(outputs)
+        self.active = nn.ReLU(inplace=True) if active else nn.Identity()
 
-def _conv(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, active: bool = True) -> _ConvNorm:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return _ConvNorm(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True) if active else nn.Identity())
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.active(self.norm(self.conv(x)))
+        return y
+
+    def fuse(self) -> None:
+        """Fold the normalization into the convolution."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(channels, channels), _conv(channels, channels, active=False))
+        self.body = nn.Sequential(_ConvNorm(channels, channels), _ConvNorm(channels, channels, active=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.body(x))
@@ -213,7 +230,7 @@ def _oval(points106: Float, eyes: Float) -> Float:
     seen = np.concatenate([right, left[1:]])
     source = np.concatenate([mean[known], np.array(_MEAN_EYES)])
     fit, *_ = np.linalg.lstsq(np.hstack([source, np.ones((len(source), 1))]), np.concatenate([seen, eyes]), rcond=None)
-    oval = (np.hstack([mean, np.ones((len(mean), 1))]) @ fit).astype(np.float32)
+    oval: Float = (np.hstack([mean, np.ones((len(mean), 1))]) @ fit).astype(np.float32)
     oval[known] = seen
     return oval
 
@@ -234,4 +251,5 @@ def _way(line: Float) -> Float:
     """(K, 2) -> (K,), how much of the polyline's length lies before each point, 0..1."""
     lengths = np.linalg.norm(np.diff(line, axis=0), axis=-1)
     way = np.concatenate([[0], np.cumsum(lengths)])
-    return (way / max(float(way[-1]), 1e-9)).astype(np.float32)
+    share: Float = (way / max(float(way[-1]), 1e-9)).astype(np.float32)
+    return share

@@ -18,7 +18,7 @@ from revisage.models.device import Device, choose_device
 from revisage.models.presets import EMBEDDED_MODEL
 from revisage.pipeline.analyze import AnalyzeOptions, analyze
 from revisage.pipeline.errors import KeyFileError, ModelError, OutputError, PlanError
-from revisage.pipeline.media import container_of, file_digest, open_video
+from revisage.pipeline.media import container_of, open_video
 from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
 from revisage.pipeline.render import INDEX_SUFFIX, Access, RenderOptions, RenderReport, anonymize
 from revisage.pipeline.types import Plan, Progress, Track, silent

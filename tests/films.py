@@ -19,6 +19,7 @@ FAST = {
     "libx264": {"preset": "ultrafast", "crf": "20", "bf": "2"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:info=0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "30"},
+    "libsvtav1": {"preset": "12", "crf": "30"},
     "ffv1": {"level": "3", "slicecrc": "1"},
 }
 VFR = (0, 40, 80, 130, 131, 260, 300, 417, 450, 520, 521, 700, 740, 790, 860, 900)  # milliseconds

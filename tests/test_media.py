@@ -230,6 +230,8 @@ def test_colour_tags_are_kept(suffix: str, tmp_path: Path) -> None:
         ("mjpeg", "yuvj422p", 96, 64, "mjpeg"),
         ("mpeg4", "yuv420p", 97, 65, "libvpx-vp9"),  # no more MPEG-4 part 2; x264 takes no odd sizes
         ("png", "rgb24", 97, 65, "png"),
+        ("ffv1", "bgr0", 97, 65, "ffv1"),
+        ("libsvtav1", "yuv420p10le", 96, 64, "libsvtav1"),
         ("rawvideo", "nv12", 96, 64, "libx264"),
     ],
 )
@@ -356,10 +358,10 @@ def test_a_truncated_file_is_damaged(name: str, film: Film, share: float, tmp_pa
     assert "ffmpeg -i" in str(caught.value)
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".mp4"), ("libx264", ".mkv"), ("libx265", ".mkv")])
-def test_broken_bytes_in_the_middle_are_damage_with_a_time(codec: str, suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_broken_bytes_in_the_middle_are_damage_with_a_time(suffix: str, tmp_path: Path) -> None:
     """Never a frame that shows something else than was filmed, and no silent gap."""
-    source = make(tmp_path / f"a{suffix}", Film(frames=60, codec=codec, time_base=MS, options={"g": "250"}))
+    source = make(tmp_path / f"a{suffix}", Film(frames=60, time_base=MS))
     content = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         packet = [p for p in container.demux() if p.size][30]
@@ -644,6 +646,7 @@ def test_reading_holds_no_frames(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mkv", Film(frames=80, time_base=MS))
     most = 0
     with open_video(source) as video:
-        for _ in video.frames():
-            most = max(most, sum(isinstance(o, Frame | av.VideoFrame) for o in gc.get_objects()))
-    assert most < 20
+        for frame in video.frames():
+            if frame.index % 20 == 19:
+                most = max(most, sum(isinstance(o, Frame) for o in gc.get_objects()))
+    assert 1 <= most < 10  # the one in hand, and what other tests may have left

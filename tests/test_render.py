@@ -200,7 +200,7 @@ def test_a_track_key_brings_back_its_person_and_no_pixel_of_the_other(film: Path
     assert report.tracks == (track,)
     rows = zip(pictures(film), pictures(out), pictures(tmp_path / "one.mkv"), covers(film), strict=True)
     for original, anonymized, recovered, row in rows:
-        mine = {number: mask for number, mask in row}
+        mine = dict(row)
         others = np.zeros((HEIGHT, WIDTH), bool)
         for number, mask in row:
             others |= mask if number != track else False

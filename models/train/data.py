@@ -28,8 +28,8 @@ MIN_INTEROCULAR = 30.0  # pixels
 MAX_OUTSIDE = 0.1  # share of the landmarks, forehead included, that may lie outside the picture
 MIN_CHROMA = 4.0  # mean distance between colour channels, in grey levels, below which a picture is monochrome
 
-# Vertices of the mesh in the order of dlib's five-point shape: viewer's right eye outer, inner corner, viewer's left eye
-# outer, inner corner, base of the nose.
+# Vertices of the mesh in the order of dlib's five-point shape: outer and inner corner of the eye at the viewer's right,
+# the same of the other eye, base of the nose.
 _DLIB_SHAPE = (263, 362, 33, 133, 2)
 
 
@@ -55,11 +55,12 @@ class Portrait:
         bgr = cv2.imread(str(self.path), cv2.IMREAD_COLOR)
         if bgr is None:
             raise FileNotFoundError(f"cannot read the portrait {self.path}")
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        rgb: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        return rgb
 
 
 def load_portraits(folder: Path, *, usable_only: bool = True) -> list[Portrait]:
-    """All portraits of `folder` (`images/` and `landmarks.npz`), without the excluded ones, in the order of the file."""
+    """The portraits of `folder` (`images/` and `landmarks.npz`) in the file's order, without the excluded ones."""
     with np.load(folder / "landmarks.npz") as data:
         names, meshes = data["name"], data["landmarks"].astype(np.float32)
     excluded = read_names(EXCLUDED) if usable_only else frozenset()

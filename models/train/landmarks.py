@@ -15,11 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -29,10 +31,13 @@ from revisage.models.train import data
 from revisage.pipeline import geometry
 from revisage.pipeline.types import Float, Gray, Image
 
+Vector = NDArray[Any]  # numbers in the working precision of numpy: two of a point or shift, three of a colour
+
 SIZE = model.SIZE
 KEPT_INTEROCULAR = 45.0  # pixels; larger portraits are reduced once, a crop never shows more
 NOTHING = 1.0  # error to be predicted where there is no face, in interocular distances
 NEGATIVES = 0.1  # share of the crops
+UNHARMED = 0.35  # share of the crops that only the light changes in
 PASS_TWO = 0.4  # share of the crops aligned as well as by the network's own first answer
 
 
@@ -99,7 +104,7 @@ def misplaced(points: Float, rng: Generator) -> Float:
     return _turned(matrix, 0.3 * angle, rng.uniform(1, 2), distance * np.array([np.cos(direction), np.sin(direction)]))
 
 
-def _turned(matrix: Float, angle: float, scale: float, shift: np.ndarray) -> Float:
+def _turned(matrix: Float, angle: float, scale: float, shift: Vector) -> Float:
     """`matrix`, then a rotation and scaling about the middle of the crop, then a shift."""
     middle = (SIZE - 1) / 2
     turn = cv2.getRotationMatrix2D((middle, middle), np.degrees(angle), scale)
@@ -113,7 +118,9 @@ def _turned(matrix: Float, angle: float, scale: float, shift: np.ndarray) -> Flo
 
 def damaged(crop: Image, face: Float, rng: Generator) -> Image:
     """Everything a camera, a codec and a hand can do to a face; `face` are its landmarks in the crop."""
-    if rng.random() < 0.35:
+    if rng.random() < UNHARMED:
+        return _relit(crop, rng)
+    if rng.random() < 0.4:
         crop = _covered(crop, face, rng)
     crop = _relit(crop, rng)
     if rng.random() < 0.4:
@@ -122,7 +129,7 @@ def damaged(crop: Image, face: Float, rng: Generator) -> Image:
         crop = _coarse(crop, rng)
     if rng.random() < 0.4:
         noise = rng.normal(0, rng.uniform(2, 18), crop.shape).astype(np.float32)
-        crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
+        crop = _bytes(crop + noise)
     return _compressed(crop, rng) if rng.random() < 0.5 else crop
 
 
@@ -143,7 +150,7 @@ def _covered(crop: Image, face: Float, rng: Generator) -> Image:
     texture = rng.normal(0, rng.uniform(5, 40), (5, 5, 1)) + rng.normal(0, 6, (5, 5, 3))
     shade = cv2.resize((colour + texture).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     weight = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.5, 1.5)).astype(np.float32)[..., None] / 255
-    return np.clip(crop * (1 - weight) + shade * weight, 0, 255).astype(np.uint8)
+    return _bytes(crop * (1 - weight) + shade * weight)
 
 
 def _draw_hand(mask: Gray, middle: Float, rng: Generator) -> None:
@@ -159,13 +166,14 @@ def _draw_hand(mask: Gray, middle: Float, rng: Generator) -> None:
     cv2.circle(mask, _pixel(middle), max(1, round(1.6 * width)), 255, -1)
 
 
-def _pixel(point: np.ndarray) -> tuple[int, int]:
+def _pixel(point: Vector) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
 
 
-def _skin(crop: Image, face: Float, rng: Generator) -> np.ndarray:
+def _skin(crop: Image, face: Float, rng: Generator) -> Vector:
     x, y = np.clip(face[layout.NOSE_TIP], 0, SIZE - 1).astype(int)
-    return crop[y, x] * rng.uniform(0.6, 1.2) + rng.normal(0, 8, 3)
+    colour: Vector = crop[y, x] * rng.uniform(0.6, 1.2) + rng.normal(0, 8, 3)
+    return colour
 
 
 def _relit(crop: Image, rng: Generator) -> Image:
@@ -178,20 +186,20 @@ def _relit(crop: Image, rng: Generator) -> Image:
         light *= cv2.resize(corners, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)[..., None]
     if rng.random() < 0.2:
         light = np.broadcast_to(light.mean(-1, keepdims=True), light.shape)
-    return np.clip(light * 255, 0, 255).astype(np.uint8)
+    return _bytes(light * 255)
 
 
 def _blurred(crop: Image, rng: Generator) -> Image:
     """Out of focus, or moved along a line."""
     if rng.random() < 0.6:
-        return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.5, 2.5)).astype(np.uint8, copy=False)
+        return _bytes(cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.5, 2.5)))
     length = int(rng.integers(3, 12))
     kernel = np.zeros((length, length), np.float32)
     end = (length - 1) / 2 * np.array([1, math.tan(rng.uniform(-0.8, 0.8))])
     middle = np.full(2, (length - 1) / 2)
     cv2.line(kernel, _pixel(middle - end), _pixel(middle + end), 1, 1)
     kernel = kernel if rng.random() < 0.5 else kernel.T
-    return cv2.filter2D(crop, -1, kernel / kernel.sum()).astype(np.uint8, copy=False)
+    return _bytes(cv2.filter2D(crop, -1, kernel / kernel.sum()))
 
 
 def _coarse(crop: Image, rng: Generator) -> Image:
@@ -201,19 +209,24 @@ def _coarse(crop: Image, rng: Generator) -> Image:
     if rng.random() < 0.4:
         small = _compressed(small, rng)
     way = cv2.INTER_LINEAR if rng.random() < 0.8 else cv2.INTER_CUBIC
-    return cv2.resize(small, (SIZE, SIZE), interpolation=way).astype(np.uint8, copy=False)
+    return _bytes(cv2.resize(small, (SIZE, SIZE), interpolation=way))
 
 
 def _compressed(crop: Image, rng: Generator) -> Image:
     _, code = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 90))])
-    return cv2.imdecode(code, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+    return _bytes(cv2.imdecode(code, cv2.IMREAD_COLOR))
+
+
+def _bytes(picture: Vector) -> Image:
+    clipped: Image = np.clip(picture, 0, 255).astype(np.uint8)
+    return clipped
 
 
 def texture(rng: Generator) -> Image:
     """Something that is no face at all: smooth noise of a random coarseness and a few shapes."""
     cells = int(rng.integers(2, 40))
     noise = rng.uniform(0, 255, (cells, cells, 3)).astype(np.float32)
-    picture = np.clip(cv2.resize(noise, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+    picture = _bytes(cv2.resize(noise, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC))
     for _ in range(int(rng.integers(0, 6))):
         colour = tuple(rng.uniform(0, 255, 3).tolist())
         centre, axes = _pixel(rng.uniform(0, SIZE, 2)), _pixel(rng.uniform(2, SIZE / 2, 2))
@@ -279,13 +292,19 @@ def loss_of(points: Tensor, log_error: Tensor, target: Tensor, is_face: Tensor) 
     return (loss * is_face).sum() / faces + 0.03 * surprise.mean(), (error.detach() * is_face).sum() / faces
 
 
-def train(folder: Path, out: Path, minutes: float, *, batch: int = 64, peak: float = 2e-3, seed: int = 0) -> None:
-    """Train for `minutes`; the learning rate falls along a half cosine of the clock, weights are averaged and saved."""
+def train(
+    folder: Path, out: Path, minutes: float, *, first: Path | None = None, batch: int = 32, seed: int = 0
+) -> None:
+    """Train for `minutes`, from the weights in `first` where given; weights are averaged and saved to `out`.
+
+    The learning rate falls along a half cosine of the clock, so that a slow machine ends as calmly as a fast one.
+    """
     torch.manual_seed(seed)
     portraits, _ = data.split(data.load_portraits(folder))
     examples = [load_example(p) for p in portraits]
-    net = model.LandmarkNet().to(memory_format=torch.channels_last)
+    net = (model.load_net(first) if first else model.LandmarkNet()).channels_last()
     net.mean_shape.copy_(mean_shape(examples))
+    peak = 1.5e-3
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.02)
     stream = iter(DataLoader(Samples(examples, seed), batch_size=batch, num_workers=1, prefetch_factor=4))
@@ -311,7 +330,7 @@ def _step(net: model.LandmarkNet, optimizer: torch.optim.Optimizer, samples: tup
     points, log_error = net(crops.float().contiguous(memory_format=torch.channels_last))
     loss, error = loss_of(points, log_error, target, is_face)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     optimizer.step()
     return float(error)
@@ -373,11 +392,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="with images/ and landmarks.npz")
     parser.add_argument("--out", type=Path, default=model.WEIGHTS)
     parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--first", type=Path, help="weights to go on from")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.action == "train":
-        train(options.folder, options.out, options.minutes)
+        train(options.folder, options.out, options.minutes, first=options.first, seed=options.seed)
     for name, value in measure(options.folder, options.out).items():
         print(f"{name:30s} {value:6.2f}")
 
