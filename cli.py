@@ -25,6 +25,7 @@ import click
 from revisage.pipeline.errors import KeyFileError, RevisageError
 
 if TYPE_CHECKING:
+    from revisage.pipeline.batch.run import BatchReport, FileResult
     from revisage.pipeline.run import JobOptions, JobReport, KeyRing, TrackSummary
     from revisage.pipeline.types import Progress
     from revisage.pipeline.vault.keys import SecretKey, TrackKey
@@ -350,9 +351,9 @@ def keygen(output: Path, passphrase: bool, as_json: bool) -> None:
 @click.option("-o", "--output", required=True, type=_PATH, metavar="TRACKKEY", help="New file; never overwritten.")
 @_json_option
 def grant(file: Path, key_file: Path, track: int, output: Path, as_json: bool) -> None:
-    """Make a key that brings back one person of one video and nothing else.
+    """Make a key that brings back one person and nothing else.
 
-    FILE is the anonymized video or its index.
+    It opens one track of this one video. FILE is the anonymized video or its index.
 
     \b
     Example:
@@ -379,8 +380,8 @@ def grant(file: Path, key_file: Path, track: int, output: Path, as_json: bool) -
 def _index_of(file: Path) -> Path:
     """The index of a video, or `file` where it is one."""
     from revisage.pipeline.errors import IndexFileError
+    from revisage.pipeline.places import index_path
     from revisage.pipeline.render import INDEX_SUFFIX
-    from revisage.pipeline.run import index_path
 
     if file.suffix == INDEX_SUFFIX:
         return file
@@ -405,7 +406,7 @@ def _video_of(index: Path) -> Path:
 @_overwrite_option
 @_json_option
 def analyze(source: Path, output: Path, overwrite: bool, as_json: bool, **chosen: Any) -> None:
-    """Find out who is where and when, and write it as a plan that can be looked at and edited.
+    """Find who is where and when; write it as an editable plan.
 
     \b
     Example:
@@ -467,10 +468,11 @@ def anonymize(
     recipients: tuple[str, ...],
     plan_file: Path | None,
     keep: tuple[int, ...],
+    overwrite: bool,
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Replace every face of a video; write the video and its track index OUT.rvx.
+    """Replace every face; write the video and its index OUT.rvx.
 
     The originals of each person are sealed in the index. --key or -r says who can open it; with --seal off --index off
     nobody can, and no key is needed. With --key the same key and video always give the same faces.
@@ -487,7 +489,8 @@ def anonymize(
     options = _job_options(chosen)
     ring = _key_ring(key_files, recipients)
     plan = load_plan(plan_file) if plan_file else None
-    report = Workshop(options).anonymize(source, output, ring, plan=plan, keep=keep, progress=_progress())
+    workshop, progress = Workshop(options), _progress()
+    report = workshop.anonymize(source, output, ring, plan=plan, keep=keep, overwrite=overwrite, progress=progress)
     for warning in report.warnings:
         _complain(f"warning: {warning}")
     _tell(as_json, asdict(report), _job_lines(report))
@@ -505,7 +508,7 @@ def _job_lines(report: JobReport) -> list[str]:
     lines = [
         *_people(report.tracks),
         f"video     {report.output}",
-        f"faces     {done.faces} of {done.tracks} people in {done.frames} frames, by {report.method}",
+        f"faces     {done.faces} in {done.frames} frames, {done.tracks} people replaced by {report.method}",
         f"time      {seconds:.1f} s, {done.frames / seconds:.1f} frames a second",
         f"device    {report.device}",
         f"detector  {report.detector}",
@@ -524,9 +527,9 @@ def _job_lines(report: JobReport) -> list[str]:
 @click.option("--key", "key_file", type=_PATH, metavar="KEY", help="Secret key or track key.")
 @_json_option
 def inspect(file: Path, key_file: Path | None, as_json: bool) -> None:
-    """Show what an index says; without a key only what anybody can see.
+    """Show what an index says, with a key or without.
 
-    FILE is the anonymized video or its index. Everything shown has been checked against the index's signature.
+    Without a key that is what anybody can see. FILE is the anonymized video or its index. Everything shown has been checked against the index's signature.
 
     \b
     Example:
@@ -628,17 +631,17 @@ def recover(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Bring people back as they were filmed: those the key opens, or those named by --track.
+    """Bring people back as they were filmed, with a key.
 
-    Everybody else stays anonymized. Needs no model and no GPU. The video must be the one that anonymize wrote.
+    All whom the key opens, or those named by --track. Everybody else stays anonymized. Needs no model and no GPU. The video must be the one that anonymize wrote.
 
     \b
     Example:
       revisage recover out.mp4 -o back.mp4 --key my.key --track 3
     """
+    from revisage.pipeline.places import check_places
     from revisage.pipeline.recover import RecoverOptions
     from revisage.pipeline.recover import recover as bring_back
-    from revisage.pipeline.run import check_places
 
     key = _read_key(key_file)
     check_places(anonymized, output, overwrite=overwrite)
@@ -666,6 +669,189 @@ def recover(
 
 def _numbers(tracks: Sequence[int]) -> str:
     return f"track {', '.join(map(str, tracks))}" if tracks else "nobody"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Many videos
+
+
+@cli.command()
+@click.argument("source", metavar="SRC", type=_PATH)
+@click.option("-o", "--output", required=True, type=_PATH, metavar="DIR", help="Gets the same folders as SRC.")
+@_key_options
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 256), help="Files at the same time.")
+@_method_options
+@_detection_options
+@_encoding_options
+@_overwrite_option
+@_json_option
+def batch(
+    source: Path,
+    output: Path,
+    key_files: tuple[Path, ...],
+    recipients: tuple[str, ...],
+    jobs: int,
+    overwrite: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Anonymize every video in a folder and its subfolders.
+
+    A journal in DIR knows what is finished: give the same command again after an interruption, a crash or a failure,
+    and it goes on where it stopped. A file that changed, or other options, do that file again.
+
+    \b
+    Example:
+      revisage batch interviews -o published --key my.key --jobs 2
+    """
+    from revisage.pipeline.batch.run import run_batch
+
+    _require_keys(key_files, recipients, chosen)
+    options, ring = _job_options(chosen), _key_ring(key_files, recipients)
+    speak = (lambda _: None) if as_json else (lambda file: _say(_file_line(file)))
+    report = run_batch(
+        source, output, ring, options, jobs=jobs, overwrite=overwrite, progress=_progress(), report=speak
+    )
+    _tell(as_json, {**asdict(report), "output": output, "failed": len(report.failed)}, _batch_lines(report, output))
+    if report.failed:
+        click.get_current_context().exit(PARTLY)
+
+
+def _file_line(file: FileResult) -> str:
+    what = f"{file.people} people, {file.frames} frames, {file.seconds:.1f} s" if file.state == "done" else file.error
+    notes = "".join(f"; {warning}" for warning in file.warnings)
+    return f"{file.state:<8}{file.name}  {what}{notes}".rstrip()
+
+
+def _batch_lines(report: BatchReport, output: Path) -> list[str]:
+    done, skipped, failed = report.count("done"), report.count("skipped"), report.failed
+    faceless = [file.name for file in report.files if file.state == "done" and not file.faces]
+    lines = ["", f"done     {done} in {report.seconds:.1f} s", f"skipped  {skipped}, finished earlier"]
+    lines.append(f"failed   {len(failed)}")
+    lines += [f"  {file.name}: {file.error}" for file in failed]
+    if faceless:
+        lines.append(f"no face  {', '.join(faceless)}")
+    lines.append(f"output   {output}")
+    if failed:
+        lines.append("next     mend what failed and give the same command again")
+    return lines
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The machine and its models
+
+
+@cli.group()
+def models() -> None:
+    """List models by name, and fetch those that are not here.
+
+    \b
+    Example:
+      revisage models list
+    """
+
+
+@models.command("list")
+@_json_option
+def list_models(as_json: bool) -> None:
+    """Show every model by name: what it is for, its licence, and whether it is here.
+
+    \b
+    Example:
+      revisage models list
+    """
+    from revisage.models.presets import PRESETS, folder_bytes, installed
+
+    found = []
+    for preset in PRESETS.values():
+        folder = installed(preset)
+        size = folder_bytes(folder) if folder else None
+        found.append(asdict(preset) | {"folder": folder, "bytes": size})
+    rows = [(f["name"], f["kind"], _presence(f), f["licence"], f["role"]) for f in found]
+    _tell(as_json, {"models": found}, _table(["name", "kind", "here", "licence", "what for"], rows))
+
+
+def _presence(found: dict[str, Any]) -> str:
+    if found["folder"]:
+        return _size(found["bytes"])
+    return f"no, download {found['download']}" if found["download"] else "missing"
+
+
+@models.command("fetch")
+@click.argument("name")
+@_json_option
+def fetch_model(name: str, as_json: bool) -> None:
+    """Download a model by its name. The one command that uses the network.
+
+    \b
+    Example:
+      revisage models fetch buffalo_s
+    """
+    from revisage.models.presets import PRESETS, fetch
+
+    folder = fetch(name)
+    licence = PRESETS[name].licence
+    _tell(as_json, {"name": name, "folder": folder, "licence": licence}, [f"{name}  {folder}", f"licence  {licence}"])
+
+
+@cli.command()
+@_device_option
+@_json_option
+def doctor(device: str, as_json: bool) -> None:
+    """Say what this machine and installation can do, and why.
+
+    Exit code 1 when something that revisage cannot do without is broken.
+
+    \b
+    Example:
+      revisage doctor
+    """
+    from revisage.pipeline.doctor import examine
+
+    findings = examine(device)
+    broken = [finding for finding in findings if finding.state == "broken"]
+    rows = [(finding.state, finding.subject, finding.says) for finding in findings]
+    data = {"ok": not broken, "findings": [asdict(finding) for finding in findings]}
+    _tell(as_json, data, _table(["state", "what", "says"], rows))
+    if broken:
+        _complain(f"error: {len(broken)} broken: {', '.join(finding.subject for finding in broken)}")
+        click.get_current_context().exit(FAILED)
+
+
+@cli.command()
+@click.option(
+    "-o", "--output", default=Path("revisage-demo"), show_default=True, type=_PATH, metavar="DIR", help="New folder."
+)
+@click.option("--method", default="diffusion", show_default=True, type=click.Choice(METHODS), help="As in anonymize.")
+@_device_option
+@click.option("--overwrite", is_flag=True, help="Use DIR even if it holds something.")
+@_json_option
+def demo(output: Path, method: str, device: str, overwrite: bool, as_json: bool) -> None:
+    """Make a small clip, anonymize it, bring one person back.
+
+    A picture shows all three side by side.
+
+    \b
+    Example:
+      revisage demo -o revisage-demo
+    """
+    from revisage.pipeline.demo import run_demo
+    from revisage.pipeline.run import JobOptions
+
+    options = JobOptions(method=method, device=device)
+    report = run_demo(output, options, overwrite=overwrite, progress=_progress())
+    for warning in report.job.warnings:
+        _complain(f"warning: {warning}")
+    files = {name: getattr(report, name) for name in ("clip", "anonymized", "index", "key", "track_key", "recovered")}
+    _tell(
+        as_json,
+        asdict(report),
+        [
+            *_people(report.job.tracks),
+            *(f"{name.replace('_', ' '):<11}{path}" for name, path in files.items()),
+            f"look at    {report.strip}  (before, anonymized, track {report.track} recovered)",
+        ],
+    )
 
 
 if __name__ == "__main__":

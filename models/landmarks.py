@@ -6,17 +6,20 @@ told by the model card beside them (`weights/landmarks/README.md`); `train/landm
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from revisage.models import layout
+from revisage.models.runtime import onnxruntime
 from revisage.pipeline import geometry
 from revisage.pipeline.errors import ModelError
 from revisage.pipeline.types import CropTemplate, Float, Image
@@ -25,6 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "landmarks"
 SIZE = 112  # side of the crop, pixels
 POINTS = layout.EYE_CENTRES.start  # that the network predicts; the eye centres follow from them
 INTEROCULAR = 0.29  # distance of the eye centres of an average upright face, in sides of the crop
+SPREAD_FLOOR = 4.0  # grey levels; a crop with less contrast is not stretched to noise
 ERROR_SCALE = 0.15  # mean error, in interocular distances, at which the confidence is 1/e
 
 # The mean shape of the training portraits, scaled so that a quarter more size still fits the crop.
@@ -52,7 +56,7 @@ class LandmarkNet(nn.Module):
             _ConvNorm(b, c, stride=2), _Residual(c), _Residual(c),
             _ConvNorm(c, d, stride=2), _Residual(d), _ConvNorm(d, 32, kernel=1), nn.Flatten(),
         )  # fmt: skip
-        self.neck = nn.Sequential(nn.Linear(32 * (SIZE // 16) ** 2, hidden), nn.ReLU(inplace=True))
+        self.neck = nn.Linear(32 * (SIZE // 16) ** 2, hidden)
         self.points = nn.Linear(hidden, POINTS * 2)
         self.log_error = nn.Linear(hidden, 1)
         self.register_buffer("mean_shape", torch.zeros(POINTS, 2))
@@ -63,19 +67,19 @@ class LandmarkNet(nn.Module):
         # Light and contrast of each crop on its own: darkness costs nothing, and no crop depends on its batch.
         mean = crops.mean((1, 2, 3), keepdim=True)
         spread = crops.std((1, 2, 3), keepdim=True)
-        hidden = self.neck(self.features((crops - mean) / (spread + 4.0)))
+        hidden = torch.relu(self.neck(self.features((crops - mean) / (spread + SPREAD_FLOOR))))
         return self.mean_shape + self.points(hidden).unflatten(1, (POINTS, 2)), self.log_error(hidden).squeeze(1)
 
     def fuse(self) -> LandmarkNet:
-        """Fold the batch normalizations into the convolutions, in place; for inference only, half the time."""
+        """Fold the batch normalizations into the convolutions, in place; for inference only."""
         self.eval()
         for module in self.modules():
             if isinstance(module, _ConvNorm):
                 module.fuse()
-        return self.channels_last()
+        return self
 
     def channels_last(self) -> LandmarkNet:
-        """The same network with its filters laid out as the CPU convolves fastest, in place."""
+        """The same network with its filters laid out as the CPU trains fastest, in place."""
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -83,17 +87,24 @@ class LandmarkNet(nn.Module):
 
 
 class FaceLandmarker:
-    """A `Landmarker`: aligns by the five points, runs the network, and again on the crop its own answer asks for."""
+    """A `Landmarker`: aligns by the five points, runs the network, and again on the crop its own answer asks for.
 
-    def __init__(self, net: LandmarkNet, *, passes: int = 2, batch_size: int = 16) -> None:
-        self._net = net
+    Runs on ONNX Runtime on the CPU, twice as fast there as PyTorch; `threads`: 0 takes every core, which helps batches
+    of many faces only.
+    """
+
+    def __init__(self, net: LandmarkNet, *, passes: int = 2, batch_size: int = 16, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(to_onnx(net), options, providers=["CPUExecutionProvider"])
         self._passes = passes
         self._batch_size = batch_size
 
     @classmethod
-    def load(cls, folder: Path = WEIGHTS, *, passes: int = 2, batch_size: int = 16) -> FaceLandmarker:
+    def load(cls, folder: Path = WEIGHTS, *, passes: int = 2, batch_size: int = 16, threads: int = 1) -> FaceLandmarker:
         """From a folder with `config.json` and `model.safetensors`. Raises `ModelError` where they are not sound."""
-        return cls(load_net(folder).fuse(), passes=passes, batch_size=batch_size)
+        return cls(load_net(folder), passes=passes, batch_size=batch_size, threads=threads)
 
     def locate(self, picture: Image, points: Sequence[Float]) -> list[tuple[Float, float]]:
         """For each (5, 2) float32 in `picture`: landmarks (LANDMARK_COUNT, 2) float32 in its pixels, confidence 0..1.
@@ -118,12 +129,12 @@ class FaceLandmarker:
             found += list(zip(back, confidences.tolist(), strict=True))
         return found
 
-    @torch.inference_mode()
     def _predict(self, crops: Image) -> tuple[Float, Float]:
         """(B, SIZE, SIZE, 3) uint8 -> landmarks (B, LANDMARK_COUNT, 2) in pixels of the crops, confidences (B,)."""
-        shapes, log_error = self._net(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
-        confidences = torch.exp(-torch.exp(log_error) / ERROR_SCALE)
-        return with_eye_centres(shapes.numpy() * SIZE - 0.5), confidences.numpy()
+        planes = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
+        shapes, log_error = self._session.run(["points", "log_error"], {"crops": planes})
+        confidences: Float = np.exp(-np.exp(log_error[:, 0]) / ERROR_SCALE)
+        return with_eye_centres(shapes.reshape(-1, POINTS, 2) * SIZE - 0.5), confidences
 
 
 def with_eye_centres(points: Float) -> Float:
@@ -150,6 +161,7 @@ def save_net(net: LandmarkNet, folder: Path) -> None:
     config = {"widths": net.widths, "hidden": net.hidden, "size": SIZE, "template": TEMPLATE.points}
     state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     save_file(state, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)  # safetensors keeps others from reading; package data is for all
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
@@ -179,6 +191,83 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.body(x))
+
+
+# ---- the way to ONNX Runtime
+
+
+def to_onnx(net: LandmarkNet) -> bytes:
+    """`net` as an ONNX model: `crops` as for `LandmarkNet` -> `points` (B, POINTS * 2), `log_error` (B, 1).
+
+    Written node by node: an exporter would have to trace, which takes longer than everything else together.
+    """
+    graph = _OnnxGraph()
+    centred = graph.add("Sub", "crops", graph.mean("crops"))
+    variance = graph.add("Mul", graph.mean(graph.add("Mul", centred, centred)), graph.weight(_unbiased(3 * SIZE**2)))
+    spread = graph.add("Add", graph.add("Sqrt", variance), graph.weight(torch.tensor(SPREAD_FLOOR)))
+    value = graph.add("Div", centred, spread)
+    for layer in copy.deepcopy(net).fuse().features:
+        value = graph.layer(layer, value)
+    hidden = graph.add("Relu", graph.linear(net.neck, value))
+    graph.add("Add", graph.linear(net.points, hidden), graph.weight(net.mean_shape.reshape(1, -1)), name="points")
+    graph.linear(net.log_error, hidden, name="log_error")
+    return graph.model({"points": POINTS * 2, "log_error": 1})
+
+
+def _unbiased(count: int) -> Tensor:
+    return torch.tensor(count / (count - 1))
+
+
+class _OnnxGraph:
+    """Nodes and weights in the making; every method returns the name of the value it has added."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, *inputs: str, name: str = "", **attributes: object) -> str:
+        name = name or f"{operator}_{len(self._nodes)}"
+        self._nodes.append(onnx.helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def weight(self, value: Tensor) -> str:
+        name = f"weight_{len(self._weights)}"
+        self._weights.append(onnx.numpy_helper.from_array(value.detach().float().numpy(), name))
+        return name
+
+    def mean(self, value: str) -> str:
+        return self.add("ReduceMean", value, axes=[1, 2, 3], keepdims=1)
+
+    def layer(self, layer: nn.Module, value: str) -> str:
+        match layer:
+            case _ConvNorm():
+                return self._conv(layer, value)
+            case _Residual():
+                inner = self.layer(layer.body[1], self.layer(layer.body[0], value))
+                return self.add("Relu", self.add("Add", value, inner))
+            case nn.Flatten():
+                return self.add("Flatten", value)
+        raise TypeError(f"no ONNX form of {type(layer).__name__}")
+
+    def linear(self, layer: nn.Linear, value: str, name: str = "") -> str:
+        return self.add("Gemm", value, self.weight(layer.weight), self.weight(layer.bias), name=name, transB=1)
+
+    def model(self, outputs: Mapping[str, int]) -> bytes:
+        """The finished model; `outputs` are names and their widths."""
+        real = onnx.TensorProto.FLOAT
+        crops = onnx.helper.make_tensor_value_info("crops", real, ["batch", 3, SIZE, SIZE])
+        ends = [onnx.helper.make_tensor_value_info(name, real, ["batch", width]) for name, width in outputs.items()]
+        graph = onnx.helper.make_graph(self._nodes, "landmarks", [crops], ends, self._weights)
+        opset = [onnx.helper.make_opsetid("", 17)]  # the last in which ReduceMean takes its axes as an attribute
+        data: bytes = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+        return data
+
+    def _conv(self, layer: _ConvNorm, value: str) -> str:
+        conv = layer.conv
+        weights = [self.weight(w) for w in (conv.weight, conv.bias) if w is not None]
+        pads = [*conv.padding, *conv.padding] if isinstance(conv.padding, tuple) else [0] * 4
+        value = self.add("Conv", value, *weights, strides=list(conv.stride), pads=pads)
+        return self.add("Relu", value) if isinstance(layer.active, nn.ReLU) else value
 
 
 # ---- insightface's 106 points

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import os
 import re
 import secrets
@@ -31,6 +32,7 @@ import numpy as np
 from av.container import Flags
 from av.error import FFmpegError
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
 from revisage.pipeline.errors import DamagedMediaError, MediaError, NoVideoError, OutputError
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, is_supported, pixel_format
@@ -59,14 +61,17 @@ class ColorTags:
 class Frame:
     """One decoded picture. `planes` may be edited in place and handed to `VideoWriter.write`."""
 
-    __slots__ = ("_picture", "_planes", "format", "index", "pts")
+    __slots__ = ("_picture", "_planes", "_reformatter", "format", "index", "pts")
 
-    def __init__(self, index: int, pts: int, picture: av.VideoFrame, format: PixelFormat) -> None:
+    def __init__(
+        self, index: int, pts: int, picture: av.VideoFrame, format: PixelFormat, reformatter: VideoReformatter
+    ) -> None:
         self.index = index  # 0-based, in presentation order
         self.pts = pts  # in the reader's `time_base`
         self.format = format
         self._picture = picture if picture.format.name == format.name else picture.reformat(format=format.name)
         self._planes: Planes | None = None
+        self._reformatter = reformatter  # shared by all frames: setting one up costs ten times one use of it
 
     @property
     def width(self) -> int:
@@ -87,9 +92,9 @@ class Frame:
 
     def rgb(self, width: int | None = None, height: int | None = None) -> Image:
         """The decoded picture as (height, width, 3) uint8 RGB, scaled by swscale; for detection only."""
-        image: Image = self._picture.reformat(
-            width, height, "rgb24", interpolation="BILINEAR", **_source_colour(self.format)
-        ).to_ndarray()
+        colour = _source_colour(self.format)
+        scaled = self._reformatter.reformat(self._picture, width, height, "rgb24", interpolation="BILINEAR", **colour)
+        image: Image = scaled.to_ndarray()
         return image
 
 
@@ -166,9 +171,10 @@ class VideoReader:
             stream = container.streams[self._index]
             stream.thread_type = "AUTO"
             pictures = self._without_gaps(_decode(container, stream, self.path))
+            reformatter = VideoReformatter()
             for index, (pts, picture) in enumerate(self._in_order(pictures)):
                 self._check_shape(pts, picture)
-                yield Frame(index, pts, picture, self.pix_fmt)
+                yield Frame(index, pts, picture, self.pix_fmt, reformatter)
 
     def _without_gaps(self, events: Iterable[av.Packet | av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Check that every packet from the first frame on became a frame."""
@@ -1009,3 +1015,46 @@ def _clip_planes(container: Any, index: int, fmt: PixelFormat, width: int, heigh
             raise DamagedMediaError("sealed clip does not have the size and format of its tiles; get an undamaged copy")
         views = _plane_views(picture if name == picture.format.name else picture.reformat(format=name), fmt)
         yield [view[:rows, :columns].copy() for view, (rows, columns) in zip(views, shapes, strict=True)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A film from pictures, for the demonstration
+
+
+def write_film(
+    path: Path, pictures: Iterable[Image], rate: Fraction, audio: np.ndarray[Any, np.dtype[np.float32]] | None = None
+) -> None:
+    """H.264 of `pictures` (all of one even size) at `rate` a second, and AAC of `audio`, (samples,) at 48 kHz, -1..1.
+
+    The extension says which container. Raises OutputError; then `path` is as it was. An existing file is replaced.
+    """
+    try:
+        with _HiddenFile(path) as file, av.open(file, "w", format=container_of(path)) as muxer:
+            _mux_film(muxer, iter(pictures), rate, audio)
+            muxer.close()
+            file.publish()
+    except FFmpegError as error:
+        raise OutputError(f"cannot write {path.name} ({_reason(error)}); choose another name") from error
+
+
+def _mux_film(
+    muxer: Any, pictures: Iterator[Image], rate: Fraction, audio: np.ndarray[Any, np.dtype[np.float32]] | None
+) -> None:
+    first = next(pictures)
+    video: Any = muxer.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "17"})
+    video.height, video.width, video.pix_fmt = *first.shape[:2], "yuv420p"
+    video.color_range, video.color_primaries, video.color_trc, video.colorspace = 1, 1, 1, 1  # BT.709
+    sound = None if audio is None else muxer.add_stream("aac", rate=48000, layout="mono")
+    for index, picture in enumerate(itertools.chain([first], pictures)):
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.pts, frame.time_base = index, 1 / rate
+        muxer.mux(video.encode(frame))
+    muxer.mux(video.encode(None))
+    for start in range(0, 0 if audio is None else len(audio), 1024):
+        assert audio is not None and sound is not None  # noqa: S101 - else the range is empty
+        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio[None, start : start + 1024]), "fltp", "mono")
+        block.sample_rate, block.pts, block.time_base = 48000, start, Fraction(1, 48000)
+        muxer.mux(sound.encode(block))
+    if sound is not None:
+        muxer.mux(sound.encode(None))

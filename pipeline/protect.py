@@ -145,7 +145,8 @@ class Diffusion:
 
 
 def _checked(picture: Image, request: FaceRequest) -> Image | str:
-    painted = picture[request.mask > 0]
+    every = np.s_[::4, ::4]  # a sample of pixels tells
+    painted = picture[every][request.mask[every] > 0]
     if painted.size and float(painted.std()) < BLANK:
         return "the generator painted nothing"
     return picture

@@ -23,6 +23,7 @@ from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_r
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
+from revisage.pipeline.ahead import ahead
 from revisage.pipeline.plan import fits
 from revisage.pipeline.protect import Method, Picture, Protected
 from revisage.pipeline.types import Plan, Progress, Track, VideoInfo, silent
@@ -109,7 +110,7 @@ def anonymize(
         )
         stack.enter_context(writer)
         frames = progress(video.frames(), label="anonymize", total=plan.video.frames)
-        for frame, planes in job.rendered(frames, sealer):
+        for frame, planes in ahead(job.rendered(frames, sealer)):
             writer.write(frame, planes)
         job.check_complete()
     return job.report(writer, index)

@@ -10,20 +10,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from revisage.models.base import Detector, Landmarker
 from revisage.models.detectors import LOW, SMALLEST, load_detector
-from revisage.models.device import Device, choose_device
 from revisage.models.presets import EMBEDDED_MODEL
 from revisage.pipeline.analyze import AnalyzeOptions, analyze
 from revisage.pipeline.errors import KeyFileError, ModelError, OutputError, PlanError
-from revisage.pipeline.media import container_of, open_video
+from revisage.pipeline.places import check_places, index_path
 from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
-from revisage.pipeline.render import INDEX_SUFFIX, Access, RenderOptions, RenderReport, anonymize
+from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
 from revisage.pipeline.types import Plan, Progress, Track, silent
 from revisage.pipeline.vault.index import Seal
 from revisage.pipeline.vault.keys import Recipient, SecretKey
+
+if TYPE_CHECKING:
+    from revisage.models.device import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,6 @@ class JobOptions:
     smallest: float = SMALLEST  # pixels
     codec: str | None = None
     crf: int | None = None
-    overwrite: bool = False
 
     def __post_init__(self) -> None:
         """Raises PlanError, ModelError, OutputError where a choice makes no sense."""
@@ -114,6 +115,8 @@ class Workshop:
     @cached_property
     def device(self) -> Device:
         """Raises DeviceError."""
+        from revisage.models.device import choose_device  # noqa: PLC0415  (imports torch)
+
         device = choose_device(self.options.device)
         return replace(device, threads=self.options.threads) if self.options.threads else device
 
@@ -176,11 +179,12 @@ class Workshop:
         *,
         plan: Plan | None = None,
         keep: Sequence[int] = (),
+        overwrite: bool = False,
         progress: Progress = silent,
     ) -> JobReport:
         """Both passes, or the second alone where there is a `plan`. Raises any RevisageError; then no output exists."""
         began = time.monotonic()
-        index = self._check(source, output, keys)
+        index = self._check(source, output, keys, overwrite=overwrite)
         method = self.method
         planned = plan is not None
         plan = kept(plan or self.analyze(source, progress), keep)
@@ -190,12 +194,10 @@ class Workshop:
             index=index,
             codec=self.options.codec,
             crf=self.options.crf,
-            overwrite=self.options.overwrite,
+            overwrite=overwrite,
             generator=self._described(method),
         )
-        report = anonymize(
-            source, output, plan=plan, method=method, access=access, options=options, progress=progress
-        )
+        report = anonymize(source, output, plan=plan, method=method, access=access, options=options, progress=progress)
         return JobReport(
             output=output,
             index=index,
@@ -210,14 +212,12 @@ class Workshop:
             warnings=self._warnings(plan, report, planned=planned),
         )
 
-    def _check(self, source: Path, output: Path, keys: KeyRing) -> Path | None:
+    def _check(self, source: Path, output: Path, keys: KeyRing, *, overwrite: bool) -> Path | None:
         """What would fail after pass 1 had better fail before it. Returns where the index goes."""
         index = index_path(output) if self.options.index else None
         if index is not None and not keys:
             raise KeyFileError("nobody could open the index: give --key or -r, or --seal off with --index off")
-        check_places(source, output, overwrite=self.options.overwrite)
-        if index is not None and index.exists() and not self.options.overwrite:
-            raise OutputError(f"{index} exists; choose another name or give --overwrite")
+        check_places(source, output, index=index is not None, overwrite=overwrite)
         return index
 
     def _described(self, method: Method) -> dict[str, Any]:
@@ -242,26 +242,6 @@ class Workshop:
         if not planned and self.landmarker[1] and self.options.method == "diffusion":
             found.append(self.landmarker[1])
         return tuple(found)
-
-
-def index_path(video: Path) -> Path:
-    """Where the track index of `video` stands."""
-    return video.with_name(video.name + INDEX_SUFFIX)
-
-
-def check_places(source: Path, output: Path, *, overwrite: bool) -> None:
-    """Raises NoVideoError, MediaError for an unusable `source`, OutputError for an `output` that cannot be written."""
-    with open_video(source):
-        pass
-    container_of(output)
-    if output.exists() and output.samefile(source):
-        raise OutputError(f"{output} is the input itself; choose another output")
-    if output.is_dir():
-        raise OutputError(f"{output} is a folder; name a file in it")
-    if (output.exists() or output.is_symlink()) and not overwrite:
-        raise OutputError(f"{output} exists; choose another name or give --overwrite")
-    if not output.parent.is_dir():
-        raise OutputError(f"the folder {output.parent} does not exist; make it first")
 
 
 def kept(plan: Plan, ids: Sequence[int]) -> Plan:

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -268,11 +269,23 @@ class Recorded:
         return self.found[-1]
 
 
+def head_of(source: Path, target: Path, frames: int) -> Path:
+    """The first frames of a clip, without loss."""
+    with open_video(source) as video, av.open(str(target), "w") as part:
+        stream: Any = part.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = video.width, video.height, "bgr0"
+        for frame in islice(video.frames(), frames):
+            part.mux(stream.encode(av.VideoFrame.from_ndarray(frame.rgb(), format="rgb24").reformat(format="bgr0")))
+        part.mux(stream.encode(None))
+    return target
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("clip", ["carphone.mp4", "headpose.mp4", "signing.mkv"])
-def test_every_sure_detection_in_real_clips_lies_in_the_plan(shared: Path, clip: str) -> None:
+def test_every_sure_detection_in_real_clips_lies_in_the_plan(shared: Path, tmp_path: Path, clip: str) -> None:
     detector = Recorded()
-    plan = analyze(shared / "clips" / clip, detector=detector)
+    plan = analyze(head_of(shared / "clips" / clip, tmp_path / "head.mkv", 16), detector=detector)
+    assert plan.video.frames == 16
     faces = plan.by_frame()
     for frame, found in enumerate(detector.found):
         for face in found:
@@ -292,17 +305,17 @@ def _iou(a: Box, b: Box) -> float:
 
 @pytest.mark.slow
 def test_small_faces_in_a_large_real_picture_are_covered_through_the_film(tmp_path: Path) -> None:
-    """The astronaut's face, 24 px wide, wanders over a 720p photograph; three frames are spoilt by noise."""
+    """The astronaut's face, 24 px wide, wanders over a 720p photograph; two frames are spoilt by noise."""
     head = cv2.resize(skimage.data.astronaut()[10:230, 110:340], None, fx=24 / 88, fy=24 / 88, interpolation=3)
     back = cv2.resize(skimage.data.coffee(), (1280, 720), interpolation=cv2.INTER_CUBIC)
     source, places = tmp_path / "in.mkv", []
     with av.open(str(source), "w") as container:
         stream: Any = container.add_stream("ffv1", rate=12)
         stream.width, stream.height, stream.pix_fmt = 1280, 720, "bgr0"
-        for frame in range(8):
+        for frame in range(6):
             picture, x, y = back.copy(), 300 + 12 * frame, 200 + 5 * frame
             picture[y : y + head.shape[0], x : x + head.shape[1]] = head
-            if frame in (0, 4, 5):
+            if frame in (0, 3):
                 picture[y : y + 60, x : x + 60] = np.random.default_rng(frame).integers(0, 256, (60, 60, 3))
             places.append((x + 20.0, y + 13.0, x + 44.0, y + 46.0))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")))

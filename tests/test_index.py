@@ -518,6 +518,24 @@ def test_another_signer_is_found_by_every_key(sound: bytes, edit: Edit, key: Sec
         _unlock(forged, key)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _drop(A),
+        _drop(placement_name(1, 1)),
+        _drop(A, placement_name(1, 0)),
+        _drop(track_name(1)),
+        _first("tracks/1/track.age", b""),
+        _first("tracks/00001/track.age", b""),
+        _first("tracks/../track.age", b""),
+        _first("notes.txt", b""),
+    ],
+)
+def test_gaps_and_foreign_names_are_refused_whoever_signed(sound: bytes, edit: Edit) -> None:
+    with pytest.raises(TamperedError):
+        open_index(io.BytesIO(_forged(sound, edit, SECRET)))
+
+
 def test_the_true_verify_key_cannot_be_claimed(sound: bytes) -> None:
     forged = _forged(sound, lambda c: c, VideoSecret(b"\7" * 32), keys.verify_key(SECRET).hex())
     with pytest.raises(TamperedError):
@@ -623,6 +641,7 @@ GOOD = IndexDocument(SECRET, SETTINGS, (TrackRecord(1, 0, 9, 1), TrackRecord(2, 
         (b'"id":1', b'"id":2'),
         (b'"id":1', b'"id":3'),
         (b'"steps":4', b'"steps":' + b"[" * 100_000),
+        (b'"steps":4', b'"steps":1e999'),
         (b'"secret":"', b'"secret":"0'),
         (b'"model"', b'"\xff"'),
         (b"}", b""),
@@ -671,6 +690,15 @@ def test_offsets_beyond_four_gigabytes(tmp_path: Path) -> None:
         file.write(archive._local_header(member) + b"abc" + archive.directory([member], member.end))
     with zipfile.ZipFile(tmp_path / "far.zip") as packed:
         assert packed.read("far") == b"abc"
+
+
+def test_a_wrong_checksum_is_found() -> None:
+    """In both headers alike, where no header contradicts another."""
+    member = archive.Member("a", 3, 1, 0)
+    stream = io.BytesIO(archive._local_header(member) + b"abc" + archive.directory([member], member.end))
+    assert archive.read_members(stream) == (member,)
+    with pytest.raises(TamperedError, match="a was changed"):
+        archive.read_content(stream, member)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65])
@@ -776,6 +804,19 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
     _unlock((tmp_path / "v.rvx").read_bytes()).verify_all()
     with pytest.raises(OutputError, match="exists already"):
         _write(tmp_path / "v.rvx")
+
+
+def test_a_failed_rename_puts_the_old_index_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "v.rvx"
+    path.write_bytes(b"the old index")
+    monkeypatch.setattr("revisage.pipeline.vault.writer._rename_new", broken)
+    with pytest.raises(OutputError, match="input/output"):
+        _write(path, overwrite=True)
+    assert path.read_bytes() == b"the old index"
+    assert [p.name for p in tmp_path.iterdir()] == ["v.rvx"]
 
 
 def test_misuse_of_the_writer(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ _TREND = 0.3  # seconds of motion that a velocity is measured on
 _DAMPING = 0.3  # seconds after which an extrapolated motion has lost most of its speed
 _SAME_OVERLAP, _SAME_INSIDE = 0.4, 0.8  # intersection over union, or over the smaller one, of two boxes on one face
 _LASTING = 3  # so many unsure detections of one face make it worth hiding
+_STRETCH = 64  # frames; only tracklets in the same stretch of the film are compared
 _GROWTH = 0.25  # most that a guessed box grows on what it was guessed from
 
 
@@ -90,17 +91,23 @@ def _credible(person: Tracklet, options: LinkOptions) -> bool:
 
 
 def _merge(people: list[list[Sighting]], film: _Film, options: LinkOptions) -> list[list[Sighting]]:
-    """Merge until nothing more coincides; long tracklets take up short ones."""
-    waiting = sorted(people, key=lambda p: (-len(p), p[0].frame))
+    """Long tracklets take up the short ones that coincide with them."""
     result: list[list[Sighting]] = []
-    for person in waiting:
-        for index, other in enumerate(result):
-            if _coincide(other, person, film):
-                result[index] = _union(other, person, options)
-                break
-        else:
+    present: dict[int, list[int]] = {}  # stretch of the film -> which of `result` are there
+    for person in sorted(people, key=lambda p: (-len(p), p[0].frame)):
+        met = sorted({index for stretch in _stretches(person) for index in present.get(stretch, ())})
+        index = next((i for i in met if _coincide(result[i], person, film)), len(result))
+        if index == len(result):
             result.append(person)
+        else:
+            result[index] = _union(result[index], person, options)
+        for stretch in _stretches(person):
+            present.setdefault(stretch, []).append(index)
     return result
+
+
+def _stretches(person: list[Sighting]) -> range:
+    return range(person[0].frame // _STRETCH, person[-1].frame // _STRETCH + 1)
 
 
 def _coincide(longer: list[Sighting], shorter: list[Sighting], film: _Film) -> bool:
@@ -177,7 +184,7 @@ def _bridges(people: list[list[Sighting]], film: _Film, options: LinkOptions) ->
     starts = sorted((film.times[p[0].frame], i) for i, p in enumerate(people))
     for a, person in enumerate(people):
         end = film.times[person[-1].frame]
-        for start, b in starts[bisect_left(starts, (end, -1)) :]:
+        for start, b in islice(starts, bisect_left(starts, (end, -1)), None):
             if start - end > options.max_gap + 1e-6:
                 break
             if b != a and people[b][0].frame > person[-1].frame:
