@@ -135,7 +135,7 @@ def test_all_commands_of_this_version_are_there() -> None:
 
 
 def test_the_overview_cuts_no_sentence_short() -> None:
-    assert "..." not in ok("--help").output
+    assert "..." not in ok("--help").output.partition("Commands:")[2]
 
 
 def test_readme_names_every_command() -> None:
@@ -152,7 +152,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys\nfrom revisage.cli import cli\n"
         "try: cli(['anonymize', '--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'av', 'cv2', 'numpy', 'diffusers', 'insightface', 'onnxruntime', 'scipy'}\n"
-        "sys.exit(', '.join(sorted(heavy & set(sys.modules))))"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -415,7 +415,7 @@ def test_recovery_needs_no_network_library(home: Path, key: Path, anonymized: Pa
     words = [str(w) for w in ("recover", anonymized, "-o", home / "light.mp4", "--key", key)]
     code = (
         f"import sys\nfrom revisage.cli import cli\ncli({words!r}, standalone_mode=False)\n"
-        "sys.exit(', '.join({'torch', 'diffusers', 'onnxruntime', 'insightface'} & set(sys.modules)))"
+        "sys.exit(', '.join({'torch', 'diffusers', 'onnxruntime', 'insightface'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
