@@ -529,7 +529,8 @@ def _job_lines(report: JobReport) -> list[str]:
 def inspect(file: Path, key_file: Path | None, as_json: bool) -> None:
     """Show what an index says, with a key or without.
 
-    Without a key that is what anybody can see. FILE is the anonymized video or its index. Everything shown has been checked against the index's signature.
+    Without a key that is what anybody can see. FILE is the anonymized video or its index. Everything
+    shown has been checked against the index's signature.
 
     \b
     Example:
@@ -633,7 +634,8 @@ def recover(
 ) -> None:
     """Bring people back as they were filmed, with a key.
 
-    All whom the key opens, or those named by --track. Everybody else stays anonymized. Needs no model and no GPU. The video must be the one that anonymize wrote.
+    All whom the key opens, or those named by --track. Everybody else stays anonymized. Needs no model and no GPU. The
+    video must be the one that anonymize wrote.
 
     \b
     Example:

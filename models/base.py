@@ -30,7 +30,7 @@ class Landmarker(Protocol):
     """Turns five points into dense landmarks."""
 
     def locate(self, picture: Image, points: Sequence[Float]) -> list[tuple[Float, float]]:
-        """For each (5, 2) float32 in `picture`: landmarks (LANDMARK_COUNT, 2) float32 in its pixels, confidence 0..1."""
+        """For each (5, 2) in `picture`: landmarks (LANDMARK_COUNT, 2) float32 in its pixels, and confidence 0..1."""
 
 
 @runtime_checkable

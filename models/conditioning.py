@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from revisage.models import layout
 from revisage.pipeline import geometry
@@ -88,6 +89,6 @@ def _fill(picture: Image, points: Float, colour: tuple[int, int, int]) -> None:
     cv2.fillPoly(picture, [_fixed(points)], colour, cv2.LINE_AA, _SUBPIXEL)
 
 
-def _fixed(points: Float) -> np.ndarray:
+def _fixed(points: Float) -> NDArray[np.int32]:
     limited = np.clip(points, -4096, 4096)
-    return np.round(limited * (1 << _SUBPIXEL)).astype(np.int32)
+    return np.asarray(np.round(limited * (1 << _SUBPIXEL)), np.int32)

@@ -1,8 +1,8 @@
-"""Face generators over diffusers models. Owns loading, batching, precision and memory; knows no key, file of a user or video.
+"""Face generators over diffusers models. Owns loading, batching, precision and memory; knows no key and no video.
 
 A model folder is an ordinary diffusers folder plus `revisage.json`, which names its family, crop template, size, patch,
-code size, steps and licence. Family `inpaint`: a pixel-space `UNet2DModel` on patches, conditioned on the picture with the
-face removed, the mask, a drawing of the landmarks, and an identity code (see `models/train/face.py`).
+code size, steps and licence. Family `inpaint`: a pixel-space `UNet2DModel` on patches, conditioned on the picture with
+the face removed, the mask, a drawing of the landmarks, and an identity code (see `models/train/face.py`).
 """
 
 from __future__ import annotations
@@ -194,5 +194,3 @@ def load_generator(model: str, *, device: Device, steps: int | None = None, batc
     if not folder.is_dir():
         raise ModelError(f"no model called {model!r}; give {EMBEDDED.name} (embedded) or a model folder")
     return InpaintGenerator(folder, device=device, steps=steps, batch_size=batch_size)
-
-

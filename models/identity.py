@@ -6,6 +6,7 @@ face; the KL term keeps its codes near N(0, I), so that a drawn code is one the 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 class IdentityEmbedding(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Code (B, code_size) -> class embedding (B, embedding_size) for `UNet2DModel(class_embed_type="identity")`."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, code_size: int = 64, embedding_size: int = 512) -> None:
         super().__init__()
         self.layers = nn.Sequential(
@@ -34,7 +35,7 @@ class IdentityEncoder(nn.Module):
         super().__init__()
         widths = (3, 32, 64, 128, 192)
         stages: list[nn.Module] = []
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in pairwise(widths):
             stages += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.GroupNorm(8, wide), nn.SiLU()]
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(widths[-1] * 16, 2 * code_size)

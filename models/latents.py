@@ -1,7 +1,7 @@
 """Numbers from key streams: the identity code and the shared noise of a track. Knows no key and no network.
 
-A *stream* is a function n -> n uniformly distributed bytes; the vault derives one per track and purpose. The same stream
-gives the same numbers everywhere: no generator state, no process, no clock, and never a 32-bit seed.
+A *stream* is a function n -> n uniformly random bytes; the vault derives one per track and purpose. The same stream
+gives the same numbers everywhere: no generator state, no process, no clock, never a 32-bit seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def standard_normal(stream: Stream, shape: tuple[int, ...]) -> Float:
     u = (words.astype(np.float64) + 0.5) / 2.0**53  # strictly inside (0, 1)
     radius, angle = np.sqrt(-2 * np.log(u[:pairs])), 2 * np.pi * u[pairs:]
     numbers = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
-    return numbers.astype(np.float32).reshape(shape)
+    return np.asarray(numbers, np.float32).reshape(shape)
 
 
 def identity_code(stream: Stream, size: int) -> Float:

@@ -23,7 +23,8 @@ import numpy as np
 
 from revisage.pipeline.types import Float
 
-_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377) + (
+_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 _BROW_LEFT = (70, 63, 105, 66, 107)
@@ -103,7 +104,7 @@ def _gap(landmarks: Float, a: int, b: int) -> Float:
 
 
 def _mirror_order() -> list[int]:
-    oval = [0] + list(range(35, 0, -1))
+    oval = [0, *range(35, 0, -1)]
     lips = [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 19, 18, 17, 16, 15, 14, 13, 12, 11]
     order = oval
     order += list(range(41, 46)) + list(range(36, 41))

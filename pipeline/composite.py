@@ -73,15 +73,17 @@ def request_for(
     """The generator's view of `face`: the aligned crop of the frame without any face in it."""
     height, width = planes[0].shape
     rect = _footprint(face.matrix, size, fmt, width, height)
-    pixels = np.rint(to_rgb(cut(planes, fmt, rect), fmt)).astype(np.uint8)
+    pixels: Image = np.rint(to_rgb(cut(planes, fmt, rect), fmt)).astype(np.uint8)
     veil = _window(hidden, rect)
     pixels[veil] = REMOVED
     matrix = face.matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
-    mask = geometry.crop(veil.astype(np.uint8) * 255, matrix, size) > 0  # any pixel that resampling mixed with grey
+    grey: Gray = np.where(veil, np.uint8(255), np.uint8(0))
+    mask = geometry.crop(grey, matrix, size) > 0  # any pixel that resampling mixed with grey
     background: Image = geometry.crop(pixels, matrix, size)
     background[mask] = REMOVED
-    return FaceRequest(background, mask.astype(np.uint8) * 255, face.landmarks, likeness.code, likeness.noise)
+    painted: Gray = np.where(mask, np.uint8(255), np.uint8(0))
+    return FaceRequest(background, painted, face.landmarks, likeness.code, likeness.noise)
 
 
 def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat, hidden: Mask) -> Float:
@@ -165,5 +167,5 @@ def _footprint(matrix: Float, size: int, fmt: PixelFormat, width: int, height: i
     return align_rect(Rect(int(x0) - 1, int(y0) - 1, int(x1) + 2, int(y1) + 2), fmt, width, height)
 
 
-def _window(picture: Mask | Gray, rect: Rect) -> Mask:
+def _window(picture: Mask, rect: Rect) -> Mask:
     return picture[rect.y0 : rect.y1, rect.x0 : rect.x1]

@@ -38,7 +38,8 @@ def align(points: Float, template: CropTemplate, size: int) -> Float:
 
 def transform(points: Float, matrix: Float) -> Float:
     """Apply a (2, 3) matrix to (…, 2) points; float32."""
-    return (np.asarray(points, np.float32) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    moved = np.asarray(points, np.float32) @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(moved, np.float32)
 
 
 def invert(matrix: Float) -> Float:
@@ -58,8 +59,12 @@ def crop(picture: Image, matrix: Float, size: int) -> Image:
     factor = max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.25)))
     grown = matrix * factor
     grown[:, 2] += (factor - 1) / 2  # pixel centres at whole numbers
-    fine = cv2.warpAffine(picture, grown, (size * factor,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return fine if factor == 1 else cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+    fine: Image = cv2.warpAffine(
+        picture, grown, (size * factor,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    if factor > 1:
+        fine = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+    return fine
 
 
 def uncrop(picture: Image, matrix: Float, rect: Rect) -> Float:
@@ -73,16 +78,16 @@ def uncrop(picture: Image, matrix: Float, rect: Rect) -> Float:
         matrix = _resized(matrix, side / picture.shape[0])
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     shifted = matrix.copy()
-    shifted[:, 2] += matrix[:, :2] @ np.float32([rect.x0, rect.y0])
+    shifted[:, 2] += matrix[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     size = (rect.width, rect.height)
     warped = cv2.warpAffine(picture, shifted, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return warped.astype(np.float32)
+    return np.asarray(warped, np.float32)
 
 
 def _resized(matrix: Float, factor: float) -> Float:
     """`matrix` into the same crop, resampled by `factor` (pixel centres at whole numbers)."""
-    scaled = matrix * np.float32(factor)
+    scaled: Float = matrix * np.float32(factor)
     scaled[:, 2] += np.float32((factor - 1) / 2)
     return scaled
 
@@ -127,7 +132,7 @@ def region_rect(landmarks: Float, box: Box, unit: float) -> Rect:
 
 
 def _cover(landmarks: Float, box: Box, rect: Rect, grow: int) -> Gray:
-    mask = np.zeros((rect.height, rect.width), np.uint8)
+    mask: Gray = np.zeros((rect.height, rect.width), np.uint8)
     hull = cv2.convexHull((landmarks - np.array([rect.x0, rect.y0])).astype(np.float32))
     cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_8, 4)
     mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2))

@@ -92,10 +92,9 @@ class Frame:
 
     def rgb(self, width: int | None = None, height: int | None = None) -> Image:
         """The decoded picture as (height, width, 3) uint8 RGB, scaled by swscale; for detection only."""
-        colour = _source_colour(self.format)
+        colour: dict[str, Any] = _source_colour(self.format)
         scaled = self._reformatter.reformat(self._picture, width, height, "rgb24", interpolation="BILINEAR", **colour)
-        image: Image = scaled.to_ndarray()
-        return image
+        return np.asarray(scaled.to_ndarray(), np.uint8)
 
 
 class VideoReader:

@@ -59,7 +59,8 @@ def recover(
 ) -> RecoverReport:
     """Write `output` with `tracks` (none named: all that `key` opens) as they were filmed.
 
-    Raises IndexFileError (WrongKeyError, TamperedError, VersionError, MismatchError), MediaError; then there is no output.
+    Raises IndexFileError (WrongKeyError, TamperedError, VersionError, MismatchError) or MediaError; then there is no
+    output.
     """
     options = options or RecoverOptions()
     with open_index(index) as reader:

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from revisage.models.latents import identity_code, shared_noise
+from revisage.pipeline.ahead import ahead
 from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_rect
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
-from revisage.pipeline.ahead import ahead
 from revisage.pipeline.plan import fits
 from revisage.pipeline.protect import Method, Picture, Protected
 from revisage.pipeline.types import Plan, Progress, Track, VideoInfo, silent
@@ -92,7 +92,7 @@ def anonymize(
     options: RenderOptions,
     progress: Progress = silent,
 ) -> RenderReport:
-    """Write `output` and, where asked for, its index. Raises MediaError or PlanError; then neither of the two exists."""
+    """Write `output` and, where asked for, its index. Raises MediaError, PlanError; then neither exists."""
     with ExitStack() as stack:
         video = stack.enter_context(open_video(source))
         fits(plan, _info(video))
@@ -229,10 +229,10 @@ class _Job:
         if sealer is not None:
             masks = _owners(picture)
             for track, rect in sealed.items():
-                tile, mask = cut(picture.planes, self.fmt, rect), _within(masks[track], rect)
+                planes, mask = cut(picture.planes, self.fmt, rect), _within(masks[track], rect)
                 whole = Rect(0, 0, rect.width, rect.height)
-                paste(tile, self.fmt, whole, originals[track], mask)
-                sealer.add(track, picture.number, tile, mask)
+                paste(planes, self.fmt, whole, originals[track], mask)
+                sealer.add(track, picture.number, planes, mask)
 
     def _sealed_rects(self) -> dict[int, list[tuple[int, seal.Rect]]]:
         """Track -> (frame, rectangle) of all it needs sealed; contested pixels as the track CONTESTED."""

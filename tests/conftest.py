@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests. The `shared` folder beside the checkout is optional: what needs it skips and says why."""
+"""Fixtures of all tests. The folder `shared` beside the checkout is optional: what needs it skips and says why."""
 
 from __future__ import annotations
 

@@ -318,7 +318,7 @@ def long_source(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
     make(folder / "a.mp4", Film(frames=2))
-    make(folder / "b.mp4", Film(frames=600))
+    make(folder / "b.mp4", Film(frames=300))
     make(folder / "c.mp4", Film(frames=2))
     return folder
 

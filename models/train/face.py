@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -102,7 +102,7 @@ def schedule() -> DDIMScheduler:
 
 def alphas() -> Tensor:
     """Cumulative products of the schedule, (1000,) float32."""
-    return schedule().alphas_cumprod
+    return cast(Tensor, schedule().alphas_cumprod)
 
 
 def load(portraits: Sequence[Portrait]) -> list[Sitter]:
@@ -156,8 +156,8 @@ def _view(portrait: Sitter, rng: np.random.Generator) -> Image:
     matrix = zoom @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
     pixels = portrait.pixels if rng.random() < 0.5 else np.ascontiguousarray(portrait.pixels[:, ::-1])
     if pixels is not portrait.pixels:
-        flip = np.float32([[-1, 0, KEPT - 1], [0, 1, 0], [0, 0, 1]])
-        mirror = np.float32([[-1, 0, 63], [0, 1, 0]])
+        flip = np.array([[-1, 0, KEPT - 1], [0, 1, 0], [0, 0, 1]], np.float32)
+        mirror = np.array([[-1, 0, 63], [0, 1, 0]], np.float32)
         matrix = mirror @ np.vstack([matrix @ flip, [0, 0, 1]]).astype(np.float32)
     return _colour(geometry.crop(pixels, matrix, 64), rng, 0.5, 0.4)
 
@@ -166,7 +166,7 @@ def _jitter(rng: np.random.Generator, size: int, *, scale: float, turn: float, s
     centre = (size - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), rng.normal(0, turn), float(np.exp(rng.normal(0, scale))))
     matrix[:, 2] += rng.normal(0, shift * size, 2)
-    return matrix.astype(np.float32)
+    return np.asarray(matrix, np.float32)
 
 
 def _colour(picture: Image, rng: np.random.Generator, strength: float, grey: float) -> Image:
@@ -306,7 +306,7 @@ def train(args: argparse.Namespace) -> None:
             group["lr"] = args.rate * min(1.0, (step + 1) / 200)
         loss, parts = loss_of(nets, batch, table, args)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
         optimizer.step()
         step += 1

@@ -1,6 +1,6 @@
 """Makes `models/weights/mean-face.json`: the average landmarks of all usable portraits, mirrored too, in the face crop.
 
-    python -m revisage.models.train.mean_face FOLDER
+python -m revisage.models.train.mean_face FOLDER
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the pipeline costs beside its networks: everything but detector and generator, against a plain decode and encode.
+"""What the pipeline costs beside its networks: all but detector and generator, against a plain decode and encode.
 
     python tests/benchmarks/overhead.py CLIP [CLIP ...] [--runs N]
 
