@@ -135,6 +135,16 @@ def _say(*lines: str) -> None:
         click.echo(line, file=voice)
 
 
+def _say_above_bar(line: str) -> None:
+    if not sys.stderr.isatty():
+        _say(line)
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        _say(line)
+
+
 def _complain(line: str) -> None:
     click.echo(line, err=True)
 
@@ -710,7 +720,7 @@ def batch(
 
     _require_keys(key_files, recipients, chosen)
     options, ring = _job_options(chosen), _key_ring(key_files, recipients)
-    speak = (lambda _: None) if as_json else (lambda file: _say(_file_line(file)))
+    speak = (lambda _: None) if as_json else (lambda file: _say_above_bar(_file_line(file)))
     report = run_batch(
         source, output, ring, options, jobs=jobs, overwrite=overwrite, progress=_progress(), report=speak
     )

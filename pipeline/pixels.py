@@ -188,7 +188,8 @@ def _spread(samples: NDArray[Any], sx: int, sy: int) -> NDArray[Any]:
 
 def _any_in_block(mask: Mask, sx: int, sy: int) -> Mask:
     height, width = mask.shape
-    padded = np.pad(mask, ((0, -height % (1 << sy)), (0, -width % (1 << sx)))) if sx or sy else mask
+    missing = (-height % (1 << sy), -width % (1 << sx))
+    padded = np.pad(mask, ((0, missing[0]), (0, missing[1]))) if any(missing) else mask
     for _ in range(sy):
         padded = padded[0::2] | padded[1::2]
     for _ in range(sx):

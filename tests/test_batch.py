@@ -128,14 +128,26 @@ def test_a_damaged_or_newer_journal_is_said(tmp_path: Path) -> None:
 
 def test_videos_are_found_wherever_they_are_and_never_meet(tmp_path: Path) -> None:
     folder, output = tmp_path / "in", tmp_path / "in" / "out"
-    for name in ("a.mp4", "a.mkv", "a.avi", "B.MP4", "sub/a.mp4", ".hidden.mp4", ".trash/a.mp4", "out/a.mp4", "x.txt"):
+    for name in (
+        "a.mp4",
+        "a.mkv",
+        "a.avi",
+        "a.avi.mkv",
+        "B.MP4",
+        "sub/a.mp4",
+        ".hidden.mp4",
+        ".trash/a.mp4",
+        "out/a.mp4",
+        "x.txt",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
     make(folder / "noname.mkv", Film(frames=1)).rename(folder / "noname")
     (folder / "words").write_text("just words\n" * 100)
     found = {item.name: item.output.relative_to(output).as_posix() for item in batch.find_items(folder, output)}
     assert found == {
-        "B.MP4": "B.MP4", "a.avi": "a.avi.mkv", "a.mkv": "a.mkv", "a.mp4": "a.mp4", "noname": "noname.mkv",
+        "B.MP4": "B.MP4", "a.avi": "a.avi.mkv", "a.avi.mkv": "a.avi.mkv.mkv",
+        "a.mkv": "a.mkv", "a.mp4": "a.mp4", "noname": "noname.mkv",
         "sub/a.mp4": "sub/a.mp4",
     }  # fmt: skip
 
@@ -276,7 +288,7 @@ def test_no_secret_reaches_the_output_folder(source: Path, tmp_path: Path) -> No
 def test_the_command_ends_with_4_and_says_what_failed(source: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     words = ["batch", str(source), "-o", str(tmp_path / "out"), "--method", "solid", "--detector", "centerface"]
-    words += ["-r", str(KEYS.secrets[0].recipient)]
+    words += ["--jobs", "2", "-r", str(KEYS.secrets[0].recipient)]
     result = runner.invoke(cli, words)
     assert result.exit_code == 4
     assert "failed   1" in result.stdout

@@ -138,13 +138,10 @@ def test_the_overview_cuts_no_sentence_short() -> None:
     assert "..." not in ok("--help").output.partition("Commands:")[2]
 
 
-def test_readme_names_every_command() -> None:
+@pytest.mark.parametrize("name", cli.commands)
+def test_readme_names_every_command(name: str) -> None:
     readme = (Path(command_line.__file__).parent / "README.md").read_text(encoding="utf-8")
-    if not readme.strip():
-        pytest.skip("README.md is not written yet")
-    for name, command in commands():
-        if not isinstance(command, click.Group):
-            assert f"revisage {name}" in readme
+    assert f"revisage {name}" in readme
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -409,6 +406,34 @@ def test_libraries_are_silent_and_the_result_is_not(capsys: pytest.CaptureFixtur
         warnings.warn("noise", stacklevel=1)
         command_line._say("result")
     assert capsys.readouterr() == ("result\n", "")
+
+
+def test_bars_are_for_terminals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(command_line._progress()(range(3), label="anonymize", total=3)) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(command_line._progress()(range(3), label="anonymize", total=3)) == [0, 1, 2]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "anonymize" in shown.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_a_polite_end_is_an_interrupt(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\nfrom revisage import cli\n"
+        "@cli.cli.command()\ndef wait(): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.argv = ['revisage', 'wait']\ncli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted; unfinished files were removed\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (12_340_000, "12.3 MB"), (5 * 10**12, "5000 GB")]
+)
+def test_sizes_are_for_people(count: int, text: str) -> None:
+    assert command_line._size(count) == text
 
 
 def test_recovery_needs_no_network_library(home: Path, key: Path, anonymized: Path) -> None:

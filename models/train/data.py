@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -133,10 +134,8 @@ def _image_path(folder: Path, name: str) -> Path:
 
 def _embeddings(portraits: Iterable[Portrait]) -> Iterator[Float | None]:
     """dlib's 128 numbers for each portrait, aligned by its landmarks; None where there are none."""
-    import dlib  # noqa: PLC0415
-    import face_recognition_models  # noqa: PLC0415
-
-    net = dlib.face_recognition_model_v1(face_recognition_models.face_recognition_model_location())
+    dlib, weights = import_module("dlib"), import_module("face_recognition_models")  # only this needs the extra
+    net = dlib.face_recognition_model_v1(weights.face_recognition_model_location())
     for portrait in portraits:
         picture = portrait.read()
         corners = portrait.mesh[:, :2]

@@ -18,10 +18,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import connection, get_context, parent_process
@@ -33,7 +33,7 @@ from revisage.pipeline.batch.journal import Journal, Row
 from revisage.pipeline.errors import BatchError, OutputError, RevisageError
 from revisage.pipeline.media import container_of, file_digest, open_video
 from revisage.pipeline.places import index_path
-from revisage.pipeline.run import JobOptions, KeyRing, Workshop
+from revisage.pipeline.run import JobOptions, JobReport, KeyRing, Workshop
 from revisage.pipeline.types import Progress, silent
 
 Outcome = Literal["done", "skipped", "failed", "setup", "interrupted"]
@@ -133,12 +133,14 @@ def find_items(source: Path, output: Path) -> Iterator[Item]:
     """Every video below `source`, by name, and where it goes. What lies in `output` or is hidden is left alone."""
     for folder, folders, files in os.walk(source):
         here = Path(folder)
+        there = output / here.relative_to(source)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() != output.resolve())
+        taken: set[str] = set()
         for name in sorted(files):
-            path = here / name
-            if not name.startswith(".") and is_video(path):
-                relative = path.relative_to(source)
-                yield Item(relative.as_posix(), path, output / relative.with_name(output_name(name)))
+            if not name.startswith(".") and is_video(here / name):
+                target = output_name(name, taken)
+                taken.add(target)
+                yield Item((here / name).relative_to(source).as_posix(), here / name, there / target)
 
 
 def is_video(path: Path) -> bool:
@@ -155,13 +157,13 @@ def is_video(path: Path) -> bool:
         return False
 
 
-def output_name(name: str) -> str:
-    """The same name; with .mkv appended where this program does not write such files, so that no two inputs meet."""
+def output_name(name: str, taken: Set[str] = frozenset()) -> str:
+    """The same name; with .mkv appended where this program does not write such files, or the name is `taken`."""
     try:
         container_of(Path(name))
     except OutputError:
-        return f"{name}.mkv"
-    return name
+        return output_name(f"{name}.mkv", taken)
+    return name if name not in taken else output_name(f"{name}.mkv", taken)
 
 
 def fingerprint(options: JobOptions, keys: KeyRing) -> str:
@@ -299,15 +301,14 @@ class _Slot:
 
     def stop(self, *, busy: bool) -> None:
         """End the process; one that is at work removes its unfinished files first."""
-        if busy and self.pid.done() and not self.pid.exception():
-            os.kill(self.pid.result(), signal.SIGTERM)
+        if busy:
+            with suppress(BrokenProcessPool, ProcessLookupError):
+                os.kill(self.pid.result(), signal.SIGTERM)
         self.executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _worked_off(
-    tasks: Sequence[Task], jobs: int, start: Callable[[Task], None]
-) -> Iterator[FileResult]:  # a generator: its `close` stops all processes
-    """The result of every task, as they come."""
+def _worked_off(tasks: Sequence[Task], jobs: int, start: Callable[[Task], None]) -> Generator[FileResult, None, None]:
+    """The result of every task, as they come. Closing it stops all processes."""
     slots = [_Slot.open() for _ in range(jobs)]
     running: dict[Future[FileResult], tuple[int, Task]] = {}
     waiting = iter(tasks)
@@ -352,26 +353,30 @@ def work(task: Task) -> FileResult:
     began, item = time.monotonic(), task.item
     try:
         workshop = _workshop(task.options)
+    except KeyboardInterrupt:
+        return FileResult(item.name, "interrupted", item.output)
     except (RevisageError, ImportError) as error:
         return FileResult(item.name, "setup", item.output, _line(error))
     try:
         item.output.parent.mkdir(parents=True, exist_ok=True)
-        done = workshop.anonymize(item.source, item.output, task.keys, overwrite=True)
+        return _done(item, workshop.anonymize(item.source, item.output, task.keys, overwrite=True))
     except KeyboardInterrupt:
         return FileResult(item.name, "interrupted", item.output)
     except Exception as error:  # one bad file must not stop the rest
         return FileResult(item.name, "failed", item.output, _line(error), time.monotonic() - began)
-    render = done.render
+
+
+def _done(item: Item, report: JobReport) -> FileResult:
     return FileResult(
         item.name,
         "done",
         item.output,
-        seconds=done.seconds,
-        frames=render.frames,
-        faces=render.faces,
-        people=render.tracks,
-        sha256=done.sha256,
-        warnings=done.warnings,
+        seconds=report.seconds,
+        frames=report.render.frames,
+        faces=report.render.faces,
+        people=report.render.tracks,
+        sha256=report.sha256,
+        warnings=report.warnings,
     )
 
 
