@@ -772,10 +772,10 @@ def list_models(as_json: bool) -> None:
     Example:
       revisage models list
     """
-    from revisage.models.presets import PRESETS, folder_bytes, installed
+    from revisage.models.presets import folder_bytes, installed, known
 
     found = []
-    for preset in PRESETS.values():
+    for preset in known():
         folder = installed(preset)
         size = folder_bytes(folder) if folder else None
         found.append(asdict(preset) | {"folder": folder, "bytes": size})

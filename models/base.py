@@ -68,5 +68,9 @@ class FaceGenerator(Protocol):
     def size(self) -> int:
         """Side S of its crops, in pixels."""
 
+    @property
+    def code_size(self) -> int:
+        """How many numbers an identity code has."""
+
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         """One (S, S, 3) uint8 RGB picture per request, whole crop, face painted; any number of requests."""

@@ -114,6 +114,10 @@ class InpaintGenerator:
         return self.spec.size
 
     @property
+    def code_size(self) -> int:
+        return self.spec.code_size
+
+    @property
     def batch_size(self) -> int:
         """Halved for good when a batch did not fit into memory."""
         return self._batch_size

@@ -51,6 +51,14 @@ def installed(preset: Preset, root: Path | None = None) -> Path | None:
     return folder if any(folder.glob(pattern)) else None
 
 
+def known(root: Path | None = None) -> list[Preset]:
+    """All presets, then the insightface packs that somebody else put under `root`."""
+    folder = (root or _PACKS).expanduser() / "models"
+    strange = sorted({path.relative_to(folder).parts[0] for path in folder.glob("*/*.onnx")} - PRESETS.keys())
+    found = [Preset(name, "insightface", "pack from elsewhere", _NON_COMMERCIAL) for name in strange]
+    return [*PRESETS.values(), *found]
+
+
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files below `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

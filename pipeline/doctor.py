@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from revisage.models.presets import EMBEDDED_MODEL, PRESETS, folder_bytes, installed
+from revisage.models.presets import EMBEDDED_MODEL, PRESETS, folder_bytes, installed, known
 from revisage.pipeline.errors import RevisageError
 
 PACKAGES = ("torch", "diffusers", "av", "onnxruntime", "insightface", "norfair", "numpy", "pyrage", "cryptography")
@@ -86,7 +86,7 @@ def _encoders() -> str:
 
 
 def _packs(root: Path | None) -> Finding:
-    packs = [name for name, preset in PRESETS.items() if preset.kind == "insightface" and installed(preset, root)]
+    packs = [preset.name for preset in known(root) if preset.kind == "insightface" and installed(preset, root)]
     if packs:
         return Finding("note", "insightface", f"packs {', '.join(packs)}; for non-commercial research only")
     return Finding("ok", "insightface", "no pack installed; not needed, see: revisage models list")

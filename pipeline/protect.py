@@ -58,6 +58,10 @@ class Method(Protocol):
     def size(self) -> int:
         """Side of its crops in pixels."""
 
+    @property
+    def code_size(self) -> int:
+        """How many numbers an identity code has."""
+
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """Every picture in order; `likeness` gives a track's new face."""
 
@@ -69,6 +73,7 @@ class Obscure:
     name: str
     template: CropTemplate = FACE_TEMPLATE
     size: int = 128
+    code_size: int = 1
 
     def __post_init__(self) -> None:
         if self.name not in _OBSCURE:
@@ -106,6 +111,11 @@ class Diffusion:
     def size(self) -> int:
         """The generator's."""
         return self.generator.size
+
+    @property
+    def code_size(self) -> int:
+        """The generator's."""
+        return self.generator.code_size
 
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""

@@ -209,7 +209,7 @@ class _Job:
         return Picture(frame.index, frame.planes, self.fmt, faces, hidden)
 
     def _likeness(self) -> Callable[[int], Likeness]:
-        size, code_size = self.method.size, int(self.options.generator.get("code_size", 1))
+        size, code_size = self.method.size, self.method.code_size
 
         @lru_cache(maxsize=64)
         def likeness(track: int) -> Likeness:

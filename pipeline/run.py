@@ -127,14 +127,19 @@ class Workshop:
         return load_detector(
             wish.detector,
             device=wish.device,
-            threads=self.device.threads,
+            threads=wish.threads,
             threshold=wish.analysis.low,
             smallest=wish.smallest,
         )
 
     @cached_property
     def landmarker(self) -> tuple[Landmarker | None, str]:
-        """The landmark network, or None and why there is none: faces are then covered by their boxes' shape."""
+        """The landmark network, or None and why there is none: faces are then covered by their boxes' shape.
+
+        Only painted faces need it; the other methods start faster without.
+        """
+        if self.options.method != "diffusion":
+            return None, ""
         import torch  # noqa: PLC0415  (set here, where its threads matter)
 
         from revisage.models.landmarks import FaceLandmarker  # noqa: PLC0415
@@ -202,7 +207,7 @@ class Workshop:
             output=output,
             index=index,
             method=method.name,
-            device=f"{self.device.name}: {self.device.reason}",
+            device=f"{self.device.name}: {self.device.reason}" if self.options.method == "diffusion" else "cpu",
             detector=f"{plan.detector}, from the plan" if planned else self.detector[1],
             tracks=summaries(plan),
             render=report,

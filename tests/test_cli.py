@@ -452,9 +452,20 @@ def test_recovery_needs_no_network_library(home: Path, key: Path, anonymized: Pa
 
 def test_models_list_says_what_is_here() -> None:
     listed = told(ok("models", "list", "--json"))["models"]
-    assert {model["name"] for model in listed} == set(presets.PRESETS)
+    assert {model["name"] for model in listed} >= set(presets.PRESETS)
     packs = [model for model in listed if model["kind"] == "insightface"]
     assert all("non-commercial" in model["licence"] for model in packs)
+
+
+def test_a_pack_from_elsewhere_is_known(tmp_path: Path) -> None:
+    from revisage.pipeline.doctor import _packs
+
+    assert presets.known(tmp_path) == list(presets.PRESETS.values())
+    assert "no pack" in _packs(tmp_path).says
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "det_x.onnx").write_bytes(b"model")
+    assert [preset.name for preset in presets.known(tmp_path)][-1] == "mine"
+    assert "mine" in _packs(tmp_path).says
 
 
 def test_fetching_an_unknown_model_names_the_known() -> None:

@@ -42,6 +42,7 @@ class PaintedFace:
 
     template: CropTemplate = FACE_TEMPLATE
     size = 64
+    code_size = 8
 
     def __init__(self) -> None:
         self.seen: list[FaceRequest] = []
@@ -109,9 +110,7 @@ def run(
         plan=plan,
         method=method or Diffusion(PaintedFace(), batch_size=4),
         access=Access.of([key], [], plan.video.sha256),
-        options=RenderOptions(
-            **{"seal": "lossless", "index": index, "generator": {"code_size": 8}, **LOSSLESS, **options}
-        ),  # type: ignore[arg-type]
+        options=RenderOptions(**{"seal": "lossless", "index": index, **LOSSLESS, **options}),  # type: ignore[arg-type]
     )
     return out, index, report
 

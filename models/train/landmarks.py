@@ -39,7 +39,7 @@ KEPT_INTEROCULAR = 45.0  # pixels; larger portraits are reduced once, a crop nev
 NOTHING = 1.0  # error to be predicted where there is no face, in interocular distances
 NEGATIVES = 0.1  # share of the crops
 UNHARMED = 0.35  # share of the crops that only the light changes in
-PASS_TWO = 0.4  # share of the crops aligned as well as by the network's own first answer
+PASS_TWO = 0.55  # share of the crops aligned as well as by the network's own first answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,7 +305,6 @@ def train(
     examples = [load_example(p) for p in portraits]
     net = (model.load_net(first) if first else model.LandmarkNet()).channels_last()
     net.mean_shape.copy_(mean_shape(examples))
-    peak = 1.5e-3
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.02)
     stream = iter(DataLoader(Samples(examples, seed), batch_size=batch, num_workers=1, prefetch_factor=4))
@@ -420,12 +419,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=model.WEIGHTS)
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--first", type=Path, help="weights to go on from")
+    parser.add_argument("--peak", type=float, default=1.5e-3, help="learning rate to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.action == "train":
-        train(options.folder, options.out, options.minutes, first=options.first, seed=options.seed)
+        train(options.folder, options.out, options.minutes, first=options.first, peak=options.peak, seed=options.seed)
     for name, value in measure(options.folder, options.out).items():
         print(f"{name:40s} {value:6.2f}")
 

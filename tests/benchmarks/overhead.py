@@ -54,6 +54,7 @@ class Background:
 
     template: CropTemplate = FACE_TEMPLATE
     size = 128
+    code_size = 64
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         """What it was given."""
@@ -84,7 +85,6 @@ def pipeline(clip: Path, out: Path, detector: Recorded, seal: str) -> None:
         index=out.with_suffix(".rvx") if seal != "off" else None,
         codec="libx264",
         overwrite=True,
-        generator={"code_size": 64},
     )
     anonymize(clip, out, plan=plan, method=Diffusion(Background()), access=access, options=options)
 
