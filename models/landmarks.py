@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -150,7 +151,7 @@ def load_net(folder: Path = WEIGHTS) -> LandmarkNet:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         net = LandmarkNet(tuple(config["widths"]), int(config["hidden"]))
         net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"no usable landmark network in {folder}: {error}; install revisage again") from error
     return net.eval()
 

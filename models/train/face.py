@@ -218,17 +218,17 @@ def batches(portraits: list[Sitter], size: int, seed: int) -> Iterator[Batch]:
             yield ready
 
 
-def draw_timesteps(count: int, mean: float, std: float) -> Tensor:
-    """Logit-normal towards high noise; one in eight at the very end, where the face is decided from nothing."""
+def draw_timesteps(count: int, mean: float, std: float, end: float) -> Tensor:
+    """Logit-normal towards high noise; a share `end` at the very end, where the face is decided from nothing."""
     t = torch.sigmoid(torch.randn(count) * std + mean) * 999
-    return torch.where(torch.rand(count) < 0.125, torch.full_like(t, 999), t).round().long()
+    return torch.where(torch.rand(count) < end, torch.full_like(t, 999), t).round().long()
 
 
 def loss_of(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> tuple[Tensor, dict[str, float]]:
     """Squared error and gradient error of the predicted picture inside the mask, plus the code's KL divergence."""
     mean, log_variance = nets.encoder(batch.view)
     code = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-    t = draw_timesteps(len(mean), args.time_mean, args.time_std)
+    t = draw_timesteps(len(mean), args.time_mean, args.time_std, args.time_end)
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
     noisy = signal * batch.clean + noise_level * torch.randn_like(batch.clean)
     predicted = nets.predict(noisy, batch, t, code)
@@ -289,6 +289,7 @@ def export(nets: Networks, folder: Path) -> None:
 def train(args: argparse.Namespace) -> None:
     """Run until `--steps` or `--minutes`, saving as it goes."""
     torch.set_num_threads(args.threads)
+    cv2.setNumThreads(0)
     run: Path = args.run
     run.mkdir(parents=True, exist_ok=True)
     usable, kept_out = split(load_portraits(args.portraits))
@@ -355,6 +356,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--edges", type=float, default=0.1, help="weight of the gradient error")
     parser.add_argument("--time-mean", type=float, default=1.3)
     parser.add_argument("--time-std", type=float, default=1.4)
+    parser.add_argument("--time-end", type=float, default=0.25)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=int, default=250)
     return parser.parse_args()
