@@ -9,13 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from skimage import data
+from films import film_of_a_face  # type: ignore[import-not-found]
 
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.models.detectors import load_detector
@@ -28,21 +26,6 @@ from revisage.pipeline.render import Access, RenderOptions, anonymize
 from revisage.pipeline.vault.keys import SecretKey
 
 pytestmark = pytest.mark.slow
-
-
-def film_of_a_face(path: Path, frames: int) -> Path:
-    """A photograph that ships with scikit-image, moved as by a hand-held camera; 256 x 192, lossless."""
-    photograph = data.astronaut()
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=25, options={"crf": "4", "preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 256, 192, "yuv420p"
-        for i in range(frames):
-            x, y = 100 + round(20 * np.sin(i / 9)), 10 + round(10 * np.cos(i / 7))
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(photograph[y : y + 192, x : x + 256]), "rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""What goes wrong for users, from the command line: one clear line, exit 1, nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from films import Film, film_of_a_face, make  # type: ignore[import-not-found]
+
+from revisage.cli import cli
+from revisage.pipeline.media import open_video
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "my.key"
+    assert run("keygen", "-o", path).exit_code == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(film_of_a_face(tmp_path_factory.mktemp("films") / "face.mkv", 8))
+
+
+def truncated(path: Path) -> Path:
+    film_of_a_face(path, 8)
+    path.write_bytes(path.read_bytes()[:-4000])
+    return path
+
+
+def sound_only(path: Path) -> Path:
+    whole = make(path.with_name("whole.mkv"), Film(frames=4, audio="flac"))
+    import av
+
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("not a video\n" * 100)
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("bad", [truncated, sound_only, text, empty])
+@pytest.mark.parametrize("command", ["anonymize", "analyze"])
+def test_files_that_are_no_sound_video(bad: Callable[[Path], Path], command: str, key: Path, tmp_path: Path) -> None:
+    source = bad(tmp_path / "in.mkv")
+    out = tmp_path / "out"
+    out.mkdir()
+    options = ["--method", "solid", "--key", key] if command == "anonymize" else []
+    result = run(command, source, "-o", out / "o.mkv", *options)
+    assert result.exit_code == 1, result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "in.mkv" in result.stderr
+    assert list(out.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there(face: Path, key: Path, tmp_path: Path) -> None:
+    result = run("anonymize", face, "-o", tmp_path / "no" / "o.mkv", "--method", "solid", "--key", key)
+    assert result.exit_code == 1
+    assert "folder" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [3_000, 9_000])
+def test_a_disk_that_fills_up(face: Path, key: Path, tmp_path: Path, limit: int) -> None:
+    """The size limit of a process stands for the disk; whichever of the two files hits it, neither stays."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        "from revisage.cli import main; main()"
+    )
+    words = ["anonymize", face, "-o", tmp_path / "o.mkv", "--method", "mosaic", "--key", key, "--crf", "1"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], check=False, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "cannot write" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(255, 191), (254, 191), (255, 192)])
+def test_odd_sizes_go_there_and_back(key: Path, tmp_path: Path, width: int, height: int) -> None:
+    source = film_of_a_face(tmp_path / "in.mkv", 6, width, height, codec="ffv1")
+    out, back = tmp_path / "out.mkv", tmp_path / "back.mkv"
+    options = ["--method", "solid", "--key", key, "--seal", "lossless", "--detector", "centerface"]
+    assert run("anonymize", source, "-o", out, *options).exit_code == 0
+    assert run("recover", out, "-o", back, "--key", key).exit_code == 0
+    changed = 0
+    with open_video(source) as a, open_video(out) as b, open_video(back) as c:
+        assert (a.width, a.height) == (b.width, b.height) == (width, height)
+        for before, hidden, after in zip(a.frames(), b.frames(), c.frames(), strict=True):
+            for x, y in zip(before.planes, after.planes, strict=True):
+                np.testing.assert_array_equal(x, y)
+            changed += int((before.planes[0] != hidden.planes[0]).sum())
+    assert changed > 1000
+
+
+def test_an_odd_size_that_the_encoder_cannot_take(key: Path, tmp_path: Path) -> None:
+    source = film_of_a_face(tmp_path / "in.mkv", 4, 255, 191, codec="ffv1")
+    result = run("anonymize", source, "-o", tmp_path / "o.mp4", "--method", "solid", "--key", key, "--codec", "libx264")
+    assert result.exit_code == 1
+    assert "odd size" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
