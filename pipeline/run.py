@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -143,8 +144,13 @@ class Workshop:
         import torch  # noqa: PLC0415  (set here, where its threads matter)
 
         from revisage.models.landmarks import FaceLandmarker  # noqa: PLC0415
+        from revisage.models.pack_landmarks import PackLandmarker  # noqa: PLC0415
 
         torch.set_num_threads(self.device.threads)
+        kind, _, pack = self.detector[0].name.partition(":")
+        with suppress(ModelError):  # most small packs have none
+            if kind == "insightface":
+                return PackLandmarker(pack, device=self.options.device, threads=self.options.threads), ""
         try:
             return FaceLandmarker.load(), ""
         except ModelError as error:

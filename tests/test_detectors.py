@@ -16,12 +16,15 @@ from insightface.data import get_image
 from onnx import TensorProto, helper
 
 from revisage.models import detectors
-from revisage.models.base import Detector, Recognizer
+from revisage.models.base import Detector, Landmarker, Recognizer
+from revisage.models.conditioning import standard_landmarks
 from revisage.models.detectors import CenterFaceDetector, InsightFaceDetector, load_detector, looks
+from revisage.models.landmarks import from_insightface106
+from revisage.models.pack_landmarks import PackLandmarker
 from revisage.models.recognizers import ArcFaceRecognizer
 from revisage.models.runtime import onnxruntime
 from revisage.pipeline.errors import DeviceError, ModelError
-from revisage.pipeline.types import Box, FaceDetection, Image
+from revisage.pipeline.types import Box, FaceDetection, Float, Image
 
 
 @pytest.fixture(scope="module")
@@ -324,3 +327,40 @@ def test_a_pack_without_a_detector_is_refused(tmp_path: Path) -> None:
     _tiny_arcface(folder / "w600k_tiny.onnx")
     with pytest.raises(ModelError, match="no detector"):
         InsightFaceDetector("half", root=tmp_path, device="cpu")
+
+
+def _tiny_landmarks(path: Path, pattern: Float) -> None:
+    """A network in the form of insightface's 2d106det that answers `pattern` (106, 2) in -1..1, whatever it sees."""
+    nodes = [
+        helper.make_node("Mul", ["data", "zero"], ["blank"]),
+        helper.make_node("ReduceMean", ["blank"], ["nothing"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Add", ["nothing", "pattern"], ["fc1"]),
+    ]
+    weights = [
+        onnx.numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+        onnx.numpy_helper.from_array(pattern.reshape(1, 212).astype(np.float32), "pattern"),
+    ]
+    data = helper.make_tensor_value_info("data", TensorProto.FLOAT, ["None", 3, 192, 192])
+    out = helper.make_tensor_value_info("fc1", TensorProto.FLOAT, [1, 212])
+    graph = helper.make_graph(nodes, "tiny", [data], [out], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+
+
+def test_a_pack_with_106_points_is_a_landmarker(full_pack: Path, group: Image) -> None:
+    pattern = np.random.default_rng(0).uniform(-0.6, 0.6, (106, 2)).astype(np.float32)
+    _tiny_landmarks(full_pack / "models" / "buffalo_tiny" / "2d106det.onnx", pattern)
+    landmarker = PackLandmarker("buffalo_tiny", root=full_pack, device="cpu")
+    assert isinstance(landmarker, Landmarker)
+    faces = sure(InsightFaceDetector("buffalo_tiny", root=full_pack, device="cpu", embed=False).detect(group))
+    found = landmarker.locate(group, [face.points for face in faces])
+    for face, (landmarks, confidence) in zip(faces, found, strict=True):
+        average = standard_landmarks(face.points)
+        low, high = average.min(0), average.max(0)
+        side = float((high - low).max()) * 1.5  # insightface's crop: once and a half the box
+        np.testing.assert_allclose(landmarks, from_insightface106((low + high) / 2 + pattern * side / 2), atol=0.5)
+        assert 0 <= confidence < 0.7  # noise does not agree with the five points
+
+
+def test_a_pack_without_106_points_says_so(packs: Path) -> None:
+    with pytest.raises(ModelError, match="no 106 landmarks"):
+        PackLandmarker("scrfd_500m", root=packs, device="cpu")
