@@ -8,14 +8,14 @@ JSON object: wall time of revisage over wall time of deface (below 1: revisage i
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import ratios
 
 DEFACE = [sys.executable, "-c", "from deface.deface import main; main()"]
 REVISAGE = [sys.executable, "-c", "from revisage.cli import main; main()"]
@@ -41,17 +41,8 @@ def compare(clip: Path, runs: int) -> dict[str, float]:
             )
             found["plain"].append(seconds([*REVISAGE, *common, "--key", key, "--seal", "off", "--index", "off"]) / base)
             found["sealed"].append(seconds([*REVISAGE, *common, "--key", key]) / base)
-    return {name: round(statistics.median(ratios[1:]), 2) for name, ratios in found.items()}
-
-
-def main() -> None:
-    """Every clip in turn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path, nargs="+")
-    parser.add_argument("--runs", type=int, default=5)
-    args = parser.parse_args()
-    print(json.dumps({clip.name: compare(clip, args.runs) for clip in args.clips}))
+    return {name: round(statistics.median(times[1:]), 2) for name, times in found.items()}
 
 
 if __name__ == "__main__":
-    main()
+    ratios.main(__doc__, compare)

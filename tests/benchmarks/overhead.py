@@ -8,8 +8,6 @@ recorded beforehand and a generator that returns its background. The last line i
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -17,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import ratios
 
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE
@@ -99,24 +98,15 @@ def seconds(work: Callable[[], None]) -> float:
 def compare(clip: Path, runs: int) -> dict[str, float]:
     """Median ratios of the pipeline over the plain road, run pair by run pair."""
     detector = Recorded(clip)
-    ratios: dict[str, list[float]] = {"off": [], "visual": []}
+    found: dict[str, list[float]] = {"off": [], "visual": []}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.mkv"
         for _ in range(runs + 1):  # the first one warms up
             base = seconds(lambda: plain(clip, out.with_name("plain.mkv")))
-            for seal, found in ratios.items():
-                found.append(seconds(lambda s=seal: pipeline(clip, out, detector, s)) / base)  # type: ignore[misc]
-    return {seal: round(statistics.median(found[1:]), 2) for seal, found in ratios.items()}
-
-
-def main() -> None:
-    """Every clip in turn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path, nargs="+")
-    parser.add_argument("--runs", type=int, default=5)
-    args = parser.parse_args()
-    print(json.dumps({clip.name: compare(clip, args.runs) for clip in args.clips}))
+            for seal, times in found.items():
+                times.append(seconds(lambda s=seal: pipeline(clip, out, detector, s)) / base)  # type: ignore[misc]
+    return {seal: round(statistics.median(times[1:]), 2) for seal, times in found.items()}
 
 
 if __name__ == "__main__":
-    main()
+    ratios.main(__doc__, compare)
