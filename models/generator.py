@@ -32,7 +32,7 @@ EMBEDDED = Path(__file__).parent / "weights" / "revisage-face"
 
 _ABOUT = {
     "type": "object",
-    "required": ["format", "family", "name", "licence", "size", "patch", "code_size", "template", "steps"],
+    "required": ["format", "family", "name", "licence", "size", "patch", "code_size", "template", "steps", "calm"],
     "properties": {
         "format": {"const": 1},
         "family": {"enum": ["inpaint"]},
@@ -42,6 +42,7 @@ _ABOUT = {
         "patch": {"type": "integer", "minimum": 1, "maximum": 64},
         "code_size": {"type": "integer", "minimum": 1, "maximum": 4096},
         "steps": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "calm": {"type": "integer", "minimum": 0, "maximum": 256},
         "template": {
             "type": "object",
             "required": ["name", "points"],
@@ -70,6 +71,7 @@ class ModelSpec:
     patch: int
     code_size: int
     steps: int
+    calm: int  # side of the cells whose mean the noise loses, pixels; 0: the noise stays as it is
     template: CropTemplate
 
 
@@ -84,7 +86,7 @@ def read_spec(folder: Path) -> ModelSpec:
         reason = error.message if isinstance(error, jsonschema.ValidationError) else str(error)
         raise ModelError(f"{folder / 'revisage.json'} is not understood: {reason}") from error
     template = CropTemplate(about["template"]["name"], tuple((x, y) for x, y in about["template"]["points"]))
-    plain = {k: about[k] for k in ("name", "family", "licence", "size", "patch", "code_size", "steps")}
+    plain = {k: about[k] for k in ("name", "family", "licence", "size", "patch", "code_size", "steps", "calm")}
     return ModelSpec(template=template, **plain)
 
 
@@ -155,7 +157,7 @@ class InpaintGenerator:
             out = self._unet(patches, t, class_labels=embedding).sample
             return F.pixel_shuffle(out, self.spec.patch).float()
 
-        clean = ddim(denoise, noise, trailing(self.steps), self._alphas)
+        clean = ddim(denoise, calmed(noise, self.spec.calm), trailing(self.steps), self._alphas)
         pixels = ((clean.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
@@ -175,6 +177,17 @@ class InpaintGenerator:
         if not self._device.is_cuda:
             return tensor
         return tensor.pin_memory().to("cuda", non_blocking=True)
+
+
+def calmed(noise: Tensor, cell: int) -> Tensor:
+    """`noise` (B, C, S, S) without its lowest frequencies: the means of `cell` x `cell` pixels, interpolated between.
+
+    They would decide light and tone, which belong to the surroundings; the network paints them as blotches.
+    """
+    if cell == 0:
+        return noise
+    means = F.avg_pool2d(noise, cell)
+    return noise - F.interpolate(means, scale_factor=cell, mode="bilinear", align_corners=False)
 
 
 def _padded(batch: Sequence[FaceRequest], size: int) -> list[FaceRequest]:

@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from revisage.models.base import FaceGenerator, FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE, REMOVED, face_mask, standard_landmarks
 from revisage.models.device import Device, choose_device
-from revisage.models.generator import InpaintGenerator, load_generator, read_spec
+from revisage.models.generator import InpaintGenerator, calmed, load_generator, read_spec
 from revisage.models.identity import IdentityEmbedding
 from revisage.models.sampler import ddim, trailing
 from revisage.pipeline.errors import DeviceError, ModelError
@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     DDIMScheduler(beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True).save_pretrained(root / "scheduler")
     about = {
         "format": 1, "family": "inpaint", "name": "tiny", "licence": "CC0", "size": SIZE, "patch": PATCH,
-        "code_size": CODE, "steps": 2, "template": {"name": "t", "points": [list(p) for p in FACE_TEMPLATE.points]},
+        "code_size": CODE, "steps": 2, "calm": 4,
+        "template": {"name": "t", "points": [list(p) for p in FACE_TEMPLATE.points]},
     }  # fmt: skip
     (root / "revisage.json").write_text(json.dumps(about))
     return root
@@ -148,6 +149,15 @@ def test_ddim_agrees_with_diffusers() -> None:
             x = scheduler.step(denoise(x, t), t, x).prev_sample
         ours = ddim(denoise, noise, trailing(steps), scheduler.alphas_cumprod)
         torch.testing.assert_close(ours, x, atol=2e-4, rtol=1e-4)
+
+
+def test_calmed_noise_has_no_tone_and_keeps_its_texture() -> None:
+    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    calm = calmed(noise, 4)
+    tone, before = (torch.nn.functional.avg_pool2d(n, 16).std() for n in (calm, noise))
+    assert tone < 0.2 * before
+    assert 0.85 < calm.std() < 1.05
+    assert calmed(noise, 0) is noise
 
 
 def test_device_policy_gives_its_reason() -> None:

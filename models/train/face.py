@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from revisage.models import layout
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
+from revisage.models.generator import calmed
 from revisage.models.identity import IdentityEmbedding, IdentityEncoder
 from revisage.models.sampler import ddim, trailing
 from revisage.models.train.data import Portrait, load_portraits, split
@@ -37,6 +38,7 @@ from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
 SIZE, PATCH, CODE, CHANNELS = 128, 8, 64, (128, 192, 256)
+CALM = 4  # see `calmed`
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
 
@@ -244,9 +246,11 @@ def loss_of(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespac
 @torch.inference_mode()
 def paint(nets: Networks, batch: Batch, code: Tensor, noise: Tensor, steps: int) -> Tensor:
     """Deterministic DDIM, (B, 3, SIZE, SIZE) in -1..1."""
-    return ddim(
-        lambda x, t: nets.predict(x, batch, torch.tensor(t).expand(len(x)), code), noise, trailing(steps), alphas()
-    )
+
+    def denoise(x: Tensor, t: int) -> Tensor:
+        return nets.predict(x, batch, torch.tensor(t).expand(len(x)), code)
+
+    return ddim(denoise, calmed(noise, CALM), trailing(steps), alphas())
 
 
 def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int = 4) -> None:
@@ -282,6 +286,7 @@ def export(nets: Networks, folder: Path) -> None:
         "code_size": CODE,
         "template": {"name": FACE_TEMPLATE.name, "points": [list(p) for p in FACE_TEMPLATE.points]},
         "steps": 4,
+        "calm": CALM,
     }
     (folder / "revisage.json").write_text(json.dumps(about, indent=2) + "\n")
 
