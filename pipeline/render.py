@@ -48,7 +48,7 @@ class Access:
 
         With public keys only, the secret is random and nobody but the recipients learns it.
         """
-        everyone = tuple(dict.fromkeys([*(key.recipient for key in secret_keys), *recipients]))
+        everyone = keys.everyone(secret_keys, recipients)
         if not secret_keys:
             return cls(VideoSecret.random(), everyone, None)
         secret = keys.video_secret(secret_keys[0], bytes.fromhex(input_sha256))

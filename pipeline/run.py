@@ -23,7 +23,7 @@ from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
 from revisage.pipeline.types import Plan, Progress, Track, silent
 from revisage.pipeline.vault.index import Seal
-from revisage.pipeline.vault.keys import Recipient, SecretKey
+from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
 
 if TYPE_CHECKING:
     from revisage.models.device import Device
@@ -75,7 +75,7 @@ class KeyRing:
     @property
     def everyone(self) -> tuple[Recipient, ...]:
         """Every public key, each once."""
-        return tuple(dict.fromkeys([*(key.recipient for key in self.secrets), *self.recipients]))
+        return everyone(self.secrets, self.recipients)
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,11 @@ def track_stream(key: TrackKey, purpose: Purpose, segment: int = 0) -> KeyStream
     return KeyStream(_hkdf(key, _STREAMS[purpose] + _u32(segment)))
 
 
+def everyone(secret_keys: Sequence[SecretKey], recipients: Sequence[Recipient]) -> tuple[Recipient, ...]:
+    """The public keys of `secret_keys`, then `recipients`; each once."""
+    return tuple(dict.fromkeys([*(key.recipient for key in secret_keys), *recipients]))
+
+
 def encrypt(plaintext: bytes, recipients: Sequence[Recipient]) -> bytes:
     """`plaintext` as an age file that every one of `recipients` (at least one) can open."""
     if not recipients:
