@@ -22,13 +22,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from revisage.pipeline.errors import KeyFileError, RevisageError
+from revisage.pipeline.errors import KeyFileError, LeakError, RevisageError
 
 if TYPE_CHECKING:
     from revisage.pipeline.batch.run import BatchReport, FileResult
-    from revisage.pipeline.run import JobOptions, JobReport, KeyRing, TrackSummary
+    from revisage.pipeline.evaluation.report import FilmReport
+    from revisage.pipeline.report import Moment, TrackSummary
+    from revisage.pipeline.run import JobOptions, JobReport, KeyRing
     from revisage.pipeline.types import Progress
     from revisage.pipeline.vault.keys import SecretKey, TrackKey
+    from revisage.pipeline.verification.report import Report, Span
 
 METHODS = ("diffusion", "blur", "mosaic", "solid")  # as pipeline/protect.py has them, which imports too much
 SEALS = ("visual", "lossless", "off")
@@ -54,6 +57,10 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except LeakError as leak:
+            for line in (*_leak_lines(leak.report), f"error: {leak}"):
+                _complain(line)
+            ctx.exit(LEAK)
         except RevisageError as error:
             _complain(f"error: {error}")
             ctx.exit(FAILED)
@@ -240,12 +247,37 @@ _detection_options = _stacked(
         metavar="PIXELS",
         help="Width of the smallest face to look for. Smaller is slower.",
     ),
+    click.option(
+        "--looks",
+        default="adaptive",
+        show_default=True,
+        type=click.Choice(["adaptive", "every", "once"]),
+        help="adaptive skips still frames and looks again, turned, closer, brighter, where a face may be missed; every "
+        "skips nothing; once is the first look alone.",
+    ),
     _device_option,
+)
+
+_detections_option = click.option(
+    "--detections",
+    type=_PATH,
+    metavar="FILE",
+    help="Faces found by another program: MOT text (.txt, .csv) or JSON. Nothing else is looked for.",
 )
 
 _encoding_options = _stacked(
     click.option("--codec", metavar="NAME", help="Encoder, such as libx264 or ffv1.  [default: the input's codec]"),
     click.option("--crf", type=click.IntRange(0, 63), help="Quality: lower is better and larger, 0 is lossless."),
+)
+
+_verify_options = _stacked(
+    click.option(
+        "--verify/--no-verify",
+        default=True,
+        show_default=True,
+        help="Look at the finished video again before it gets its name; a face that shows means no output.",
+    ),
+    click.option("--fix", is_flag=True, help="Cover what that finds and render again, at most three times."),
 )
 
 _method_options = _stacked(
@@ -259,7 +291,27 @@ _method_options = _stacked(
     click.option(
         "--model", default="revisage-face", show_default=True, metavar="NAME|DIR", help="What paints (diffusion)."
     ),
-    click.option("--steps", type=click.IntRange(1, 1000), help="Diffusion steps.  [default: the model's own]"),
+    click.option("--steps", type=click.IntRange(1, 500), help="Diffusion steps.  [default: the model's own]"),
+    click.option(
+        "--carry",
+        default=0.0,
+        show_default=True,
+        type=click.FloatRange(0, 1),
+        metavar="C",
+        help="How much of the original lives in the pixels themselves: 0 nothing, 1 all. Slow; use --codec ffv1.",
+    ),
+    click.option(
+        "--carry-sigma",
+        type=click.FloatRange(0.02, 10),
+        metavar="S",
+        help="Noise that it hides in: more is more grain, and survives more.  [default: 0.35]",
+    ),
+    click.option(
+        "--latent-segment",
+        type=click.FloatRange(0.01),
+        metavar="SECONDS",
+        help="With --carry, new noise and signs so often: a known frame opens no more.  [default: 2]",
+    ),
     click.option(
         "--batch-size", default=8, show_default=True, type=click.IntRange(1, 1024), help="Faces painted at a time."
     ),
@@ -413,9 +465,10 @@ def _video_of(index: Path) -> Path:
 @click.argument("source", metavar="IN", type=_PATH)
 @click.option("-o", "--output", required=True, type=_PATH, metavar="PLAN", help="New file (JSON).")
 @_detection_options
+@_detections_option
 @_overwrite_option
 @_json_option
-def analyze(source: Path, output: Path, overwrite: bool, as_json: bool, **chosen: Any) -> None:
+def analyze(source: Path, output: Path, detections: Path | None, overwrite: bool, as_json: bool, **chosen: Any) -> None:
     """Find who is where and when; write it as an editable plan.
 
     \b
@@ -424,12 +477,13 @@ def analyze(source: Path, output: Path, overwrite: bool, as_json: bool, **chosen
     """
     from revisage.pipeline.errors import OutputError
     from revisage.pipeline.plan import save_plan
-    from revisage.pipeline.run import JobOptions, Workshop, summaries
+    from revisage.pipeline.report import look_first, summaries
+    from revisage.pipeline.run import JobOptions, Workshop
 
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists; choose another name or use --overwrite")
     workshop = Workshop(JobOptions(method="solid", **chosen))
-    plan = workshop.analyze(source, _progress())
+    plan = workshop.analyze(source, _progress(), detections)
     save_plan(plan, output, overwrite=overwrite)
     people = summaries(plan)
     data = {
@@ -438,16 +492,19 @@ def analyze(source: Path, output: Path, overwrite: bool, as_json: bool, **chosen
         "width": plan.video.width,
         "height": plan.video.height,
         "sha256": plan.video.sha256,
-        "detector": workshop.detector[1],
+        "detector": plan.detector if detections else workshop.detector[1],
+        "notes": dict(plan.notes),
         "tracks": [asdict(person) for person in people],
+        "look_first": [asdict(moment) for moment in look_first(plan)],
     }
     _tell(
         as_json,
         data,
         [
             *_people(people),
+            *_moments(look_first(plan)),
             f"plan      {output}",
-            f"detector  {workshop.detector[1]}",
+            f"detector  {data['detector']}",
             f"next      revisage anonymize {source} -o OUT --plan {output} --key KEY",
         ],
     )
@@ -456,8 +513,31 @@ def analyze(source: Path, output: Path, overwrite: bool, as_json: bool, **chosen
 def _people(people: Sequence[TrackSummary]) -> list[str]:
     if not people:
         return ["no face found"]
-    rows = [(p.id, f"{p.start:.2f}", f"{p.end:.2f}", p.frames, p.width, "kept" if p.keep else "") for p in people]
-    return _table(["track", "from s", "to s", "frames", "face px", ""], rows)
+    rows = [
+        (
+            p.id,
+            "" if p.person is None else p.person,
+            f"{p.start:.2f}",
+            f"{p.end:.2f}",
+            p.frames,
+            p.width,
+            *(round(100 * share) for share in (p.detected, p.interpolated, p.held)),
+            f"{p.weakest.seconds:.2f}",
+            p.weakest.why,
+            "kept" if p.keep else "",
+        )
+        for p in people
+    ]
+    head = ["track", "person", "from s", "to s", "frames", "face px", "found %", "between %", "held %", "weakest s"]
+    return _table([*head, "", ""], rows)
+
+
+def _moments(moments: Sequence[Moment]) -> list[str]:
+    """Where to look first."""
+    if not moments:
+        return []
+    rows = [(m.frame, f"{m.seconds:.2f}", m.track, m.why) for m in moments]
+    return ["", *_table(["look at frame", "s", "track", ""], rows), ""]
 
 
 @cli.command()
@@ -467,7 +547,19 @@ def _people(people: Sequence[TrackSummary]) -> list[str]:
 @_method_options
 @_detection_options
 @click.option("--plan", "plan_file", type=_PATH, metavar="FILE", help="A plan by revisage analyze; skips pass 1.")
+@_detections_option
 @click.option("--keep", multiple=True, type=click.IntRange(1), metavar="ID", help="Leave this track as filmed.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="ID",
+    help="Anonymize this track, and others that show the same person; leave everybody else as filmed (repeatable).",
+)
+@click.option(
+    "--report", "picture", type=_PATH, metavar="PNG", help="Write a picture of the weakest moments in the output."
+)
+@_verify_options
 @_encoding_options
 @_overwrite_option
 @_json_option
@@ -477,7 +569,10 @@ def anonymize(
     key_files: tuple[Path, ...],
     recipients: tuple[str, ...],
     plan_file: Path | None,
+    detections: Path | None,
     keep: tuple[int, ...],
+    only: tuple[int, ...],
+    picture: Path | None,
     overwrite: bool,
     as_json: bool,
     **chosen: Any,
@@ -487,6 +582,9 @@ def anonymize(
     The originals of each person are sealed in the index. --key or -r says who can open it; with --seal off --index off
     nobody can, and no key is needed. With --key the same key and video always give the same faces.
 
+    The finished video is looked at once more, as revisage verify does. Where a face shows, nothing is written and the
+    exit code is 3.
+
     \b
     Examples:
       revisage anonymize in.mp4 -o out.mp4 --key my.key
@@ -495,12 +593,30 @@ def anonymize(
     from revisage.pipeline.plan import load_plan
     from revisage.pipeline.run import Workshop
 
+    if plan_file and detections:
+        raise click.UsageError("--plan has its faces already; give --detections to revisage analyze")
     _require_keys(key_files, recipients, chosen)
     options = _job_options(chosen)
     ring = _key_ring(key_files, recipients)
     plan = load_plan(plan_file) if plan_file else None
     workshop, progress = Workshop(options), _progress()
-    report = workshop.anonymize(source, output, ring, plan=plan, keep=keep, overwrite=overwrite, progress=progress)
+    try:
+        report = workshop.anonymize(
+            source,
+            output,
+            ring,
+            plan=plan,
+            detections=detections,
+            keep=keep,
+            only=only,
+            picture=picture,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    except LeakError as leak:
+        if as_json:
+            _say(json.dumps({"output": None, "error": str(leak), "verification": _verification(leak.report)}))
+        raise
     for warning in report.warnings:
         _complain(f"warning: {warning}")
     _tell(as_json, asdict(report), _job_lines(report))
@@ -525,10 +641,17 @@ def _job_lines(report: JobReport) -> list[str]:
     ]
     if report.index is not None:
         lines.insert(-4, f"index     {report.index}  ({_size(done.index_bytes)}; keep it, it holds the originals)")
+    if (carried := done.carried) is not None:
+        lines.append(
+            f"carried   {carried.faces} faces in the pixels; before encoding they come back at "
+            f"{carried.decibels} dB, the worst at {carried.worst} dB"
+        )
+    lines.append(f"verified  {_seen(report.verification)}")
     if done.dropped:
         lines.append(f"left out  {', '.join(done.dropped)}")
-    if report.index is not None and report.tracks:
-        lines.append(f"next      revisage recover {report.output} -o BACK --key KEY --track {report.tracks[0].id}")
+    hidden = [track.id for track in report.tracks if not track.keep]
+    if report.index is not None and hidden:
+        lines.append(f"next      revisage recover {report.output} -o BACK --key KEY --track {hidden[0]}")
     return lines
 
 
@@ -589,7 +712,13 @@ def _unlocked(unlocked: Any) -> dict[str, Any]:
         "input_sha256": video.sha256 or None,
         "dropped": {} if unlocked.document is None else dict(unlocked.document.dropped),
         "tracks": [
-            {"id": record.id, "first": record.first, "last": record.last, "contested": record.id == 0}
+            {
+                "id": record.id,
+                "first": record.first,
+                "last": record.last,
+                "contested": record.id == 0,
+                "person": record.person,
+            }
             for _, record in sorted(unlocked.records.items())
         ],
     }
@@ -603,10 +732,11 @@ def _inspect_lines(data: dict[str, Any]) -> list[str]:
         when = f"{record['first']}-{record['last']}" if record else ""
         opens = "yes" if record else "" if times else "needs a key"
         name = "shared" if track["contested"] else track["id"]
-        rows.append((name, track["segments"], _size(track["bytes"]), when, opens))
+        person = "" if record is None or record["person"] is None else record["person"]
+        rows.append((name, person, track["segments"], _size(track["bytes"]), when, opens))
     beside = data["video"]
     match = "none beside the index" if beside is None else f"{beside['path']}  ({_verdict(beside['matches'])})"
-    lines = [*_table(["track", "segments", "size", "frames", "opens"], rows)] if rows else ["no tracks"]
+    lines = [*_table(["track", "person", "segments", "size", "frames", "opens"], rows)] if rows else ["no tracks"]
     lines.append(f"index  {data['index']}  ({_size(data['bytes'])}, format {data['version']}, undamaged)")
     lines.append(f"video  {match}")
     if opened := data.get("unlocked"):
@@ -627,7 +757,27 @@ def _verdict(matches: bool) -> str:
 @click.option(
     "--track", "tracks", multiple=True, type=click.IntRange(1), metavar="N", help="Whom (repeatable).  [default: all]"
 )
+@click.option(
+    "--person",
+    "persons",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="All tracks of this person (repeatable).",
+)
 @click.option("--index", "index_file", type=_PATH, metavar="FILE", help="The track index.  [default: ANON.rvx]")
+@click.option(
+    "--from",
+    "origin",
+    default="seal",
+    show_default=True,
+    type=click.Choice(["seal", "pixels"]),
+    help="The sealed originals, or what --carry left in the pixels.",
+)
+@click.option(
+    "--model", default="revisage-face", show_default=True, metavar="NAME|DIR", help="What painted (--from pixels)."
+)
+@_device_option
 @_encoding_options
 @_overwrite_option
 @_json_option
@@ -636,7 +786,11 @@ def recover(
     output: Path,
     key_file: Path,
     tracks: tuple[int, ...],
+    persons: tuple[int, ...],
     index_file: Path | None,
+    origin: str,
+    model: str,
+    device: str,
     codec: str | None,
     crf: int | None,
     overwrite: bool,
@@ -644,28 +798,37 @@ def recover(
 ) -> None:
     """Bring people back as they were filmed, with a key.
 
-    All whom the key opens, or those named by --track. Everybody else stays anonymized. Needs no model and no GPU. The
-    video must be the one that anonymize wrote.
+    All whom the key opens, or those named by --track or --person. Everybody else stays anonymized. From the seal that
+    needs no model and no GPU, and the video must be the one that anonymize wrote. From the pixels (anonymize --carry)
+    it needs the model and takes longer; a lossless copy brings nearly everything back, each lossy encoding takes from
+    it.
 
     \b
-    Example:
+    Examples:
       revisage recover out.mp4 -o back.mp4 --key my.key --track 3
+      revisage recover out.mkv -o back.mkv --key my.key --from pixels
     """
     from revisage.pipeline.places import check_places
     from revisage.pipeline.recover import RecoverOptions
-    from revisage.pipeline.recover import recover as bring_back
+    from revisage.pipeline.recover import recover as from_seal
+    from revisage.pipeline.run import JobOptions, recover_from_pixels
 
     key = _read_key(key_file)
     check_places(anonymized, output, overwrite=overwrite)
-    report = bring_back(
-        anonymized,
-        output,
-        index=index_file or _index_of(anonymized),
-        key=key,
-        tracks=tracks,
-        options=RecoverOptions(codec, crf, overwrite),
-        progress=_progress(),
-    )
+    index = index_file or _index_of(anonymized)
+    tracks = (*tracks, *_tracks_of(persons, index, key))
+    options, progress = RecoverOptions(codec, crf, overwrite), _progress()
+    if origin == "seal":
+        report = from_seal(
+            anonymized, output, index=index, key=key, tracks=tracks, options=options, progress=progress
+        )
+    else:
+        wish = JobOptions(model=model, device=device)
+        report = recover_from_pixels(anonymized, output, index, key, wish, tracks, options, progress)
+    if report.empty:
+        _complain(f"warning: {report.empty} faces are not in the pixels and stay hidden; the seal may have them")
+    if not report.same:
+        _complain("note: this is not the very video that was made, perhaps encoded again; pixels bring back less of it")
     if not report.proven:
         _complain("note: this key cannot prove who made the index; a secret key that made it can")
     hidden = f"; still hidden: {_numbers(report.hidden)}" if report.hidden else ""
@@ -679,8 +842,147 @@ def recover(
     )
 
 
+def _tracks_of(persons: Sequence[int], index: Path, key: SecretKey | TrackKey) -> list[int]:
+    """The tracks of these persons, as the sealed index knows them."""
+    from revisage.pipeline.vault.index import open_index
+
+    if not persons:
+        return []
+    with open_index(index) as reader:
+        unlocked = reader.unlock(key)
+        return [track for person in persons for track in unlocked.of_person(person)]
+
+
 def _numbers(tracks: Sequence[int]) -> str:
     return f"track {', '.join(map(str, tracks))}" if tracks else "nobody"
+
+
+@cli.command("verify")
+@click.argument("output", metavar="OUT", type=_PATH)
+@click.option("--original", type=_PATH, metavar="IN", help="The video that OUT was made from.")
+@click.option("--key", "key_file", type=_PATH, metavar="KEY", help="Secret key: the index says what should be hidden.")
+@click.option("--index", "index_file", type=_PATH, metavar="FILE", help="The track index.  [default: OUT.rvx]")
+@click.option("--quick", is_flag=True, help="One look at each frame, mirrored, instead of seven; as anonymize does.")
+@click.option(
+    "--recognizer",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "arcface", "dlib", "none"]),
+    help="Who must not recognise anybody. auto takes what is installed.",
+)
+@click.option("--detector", default="auto", show_default=True, metavar="NAME", help="As in anonymize.")
+@click.option(
+    "--threshold",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Score from which a detection is a face.",
+)
+@_device_option
+@click.option("--sheet", type=_PATH, metavar="PNG", help="Write a picture of the worst cases, cut out of OUT.")
+@_overwrite_option
+@_json_option
+def verify_video(
+    output: Path,
+    original: Path | None,
+    key_file: Path | None,
+    index_file: Path | None,
+    quick: bool,
+    recognizer: str,
+    detector: str,
+    threshold: float,
+    device: str,
+    sheet: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Look for faces that an anonymized video leaks.
+
+    With --original every face of that must be covered, changed and not recognised. With --key the index beside OUT
+    says where masks are and who was left as filmed on purpose. Give both for the sharpest verdict. Exit code 0: clean;
+    3: a face leaks.
+
+    \b
+    Examples:
+      revisage verify out.mp4 --original in.mp4 --key my.key --sheet worst.png
+      revisage verify out.mp4 --key my.key
+    """
+    from revisage.models.detectors import load_detector
+    from revisage.pipeline.verification.expected import read_plan
+    from revisage.pipeline.verification.eyes import Mirrored, Thorough
+    from revisage.pipeline.verification.identity import load_recognizer
+    from revisage.pipeline.verification.sheet import Album, check_sheet, write_sheet
+    from revisage.pipeline.verify import VerifyOptions, Witnesses, verify
+
+    if original is None and key_file is None:
+        raise click.UsageError("nothing to compare with: give --original IN, or --key KEY and the index, or both")
+    if sheet is not None:
+        check_sheet(sheet, overwrite=overwrite)
+    plan, same = None, None
+    if key_file is not None:
+        plan, same = read_plan(index_file or _index_of(output), _read_key(key_file), output, original)
+    if same is False:
+        _complain("note: this is not the very file that the index was made with: encoded again, or tampered with")
+    net, _ = load_detector(detector, device=device, threshold=min(threshold, 0.5))
+    looks = f"{net.name}, {'mirrored' if quick else 'plain, mirrored, turned, enlarged, shrunk, brightened'}"
+    person, why = load_recognizer(recognizer if original is not None else "none", device=device)
+    witnesses = Witnesses(Mirrored(net) if quick else Thorough(net), looks, person, why)
+    album = Album() if sheet is not None else None
+    limits = VerifyOptions(score=threshold)
+    report = verify(
+        output, witnesses, original=original, plan=plan, options=limits, album=album, progress=_progress()
+    )
+    if sheet is not None and album is not None:
+        write_sheet(album, sheet, overwrite=overwrite)
+    data = {"output": output, "sheet": sheet, "same_file": same, **_verification(report)}
+    _tell(as_json, data, _verify_lines(report, output, sheet))
+    if not report.clean:
+        click.get_current_context().exit(LEAK)
+
+
+def _verification(report: Report) -> dict[str, Any]:
+    return {"clean": report.clean, **asdict(report)}
+
+
+def _verify_lines(report: Report, output: Path, sheet: Path | None) -> list[str]:
+    kept = [f"kept       track {who.track}, {who.first:.2f} to {who.last:.2f} s, as asked" for who in report.kept]
+    return [
+        *_leak_lines(report),
+        f"video      {output}",
+        *(f"{name:<11}{how}" for name, how in report.checks.items()),
+        *kept,
+        *([f"look at    {sheet}"] if sheet else []),
+        f"verdict    {_seen(report)}",
+    ]
+
+
+def _seen(report: Report | None) -> str:
+    """A verdict in half a line."""
+    from revisage.pipeline.verification.report import summary
+
+    if report is None:
+        return "no, as asked"
+    if report.clean:
+        return f"clean: {report.faces} faces in {report.frames} frames looked at again in {report.seconds:.1f} s"
+    return summary(report)
+
+
+def _leak_lines(report: Report) -> list[str]:
+    from revisage.pipeline.verification.report import spans
+
+    if report.clean:
+        return []
+    rows = [_span_row(span) for span in spans(report.leaks)]
+    lines = _table(["leak", "track", "from s", "to s", "frames", "worst", "x0", "y0", "x1", "y1", ""], rows[:40])
+    return lines + ([f"and {len(rows) - 40} more; --json has all"] if len(rows) > 40 else [])
+
+
+def _span_row(span: Span) -> tuple[object, ...]:
+    worst = span.worst
+    what = f"{worst.value:.2f}" + (" over the whole track" if worst.whole_track else "")
+    track = "" if span.track is None else span.track
+    first, last = f"{span.first.seconds:.2f}", f"{span.last.seconds:.2f}"
+    return (span.kind, track, first, last, span.frames, worst.frame, *(f"{edge:.0f}" for edge in worst.box), what)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -693,6 +995,7 @@ def _numbers(tracks: Sequence[int]) -> str:
 @_key_options
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 256), help="Files at the same time.")
 @_method_options
+@_verify_options
 @_detection_options
 @_encoding_options
 @_overwrite_option
@@ -747,6 +1050,104 @@ def _batch_lines(report: BatchReport, output: Path) -> list[str]:
     if failed:
         lines.append("next     mend what failed and give the same command again")
     return lines
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How good is it?
+
+
+@cli.command()
+@click.argument("original", metavar="ORIGINAL", type=_PATH)
+@click.argument("anonymized", metavar="[ANONYMIZED]", type=_PATH, required=False)
+@click.option(
+    "--key",
+    "key_files",
+    multiple=True,
+    type=_PATH,
+    metavar="KEY",
+    help="Secret key to anonymize with, or to recover ANONYMIZED with (repeatable).  [default: public test keys]",
+)
+@click.option("--keys", default=2, show_default=True, type=click.IntRange(1, 16), help="How many test keys.")
+@click.option("--frames", default=120, show_default=True, type=click.IntRange(2), help="From the start of each video.")
+@click.option("--attacks", is_flag=True, help="Attack the result, too.")
+@click.option("--gallery", type=_PATH, metavar="DIR", help="Pictures of people for the attacker to learn from.")
+@click.option("--people", default=100, show_default=True, type=click.IntRange(1), help="How many of them at most.")
+@click.option(
+    "--effort",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long the attacker's network learns.",
+)
+@click.option("-o", "--output", type=_PATH, metavar="REPORT", help="Write all figures to a new file, as JSON.")
+@click.option("--strips", type=_PATH, metavar="DIR", help="Write a picture of each video, before and after.")
+@_method_options
+@_detection_options
+@_encoding_options
+@_overwrite_option
+@_json_option
+def evaluate(
+    original: Path,
+    anonymized: Path | None,
+    key_files: tuple[Path, ...],
+    keys: int,
+    frames: int,
+    attacks: bool,
+    gallery: Path | None,
+    people: int,
+    effort: float,
+    output: Path | None,
+    strips: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Measure: is nobody recognised, does the new face live, does recovery work?
+
+    Anonymizes ORIGINAL, a video or a folder, with test keys, and judges it beside the original; or judges ANONYMIZED,
+    made before. Wants the scoring recognizer: pip install 'revisage[score]'.
+
+    \b
+    Example:
+      revisage evaluate in.mp4 -o figures.json
+      revisage evaluate in.mp4 --attacks --gallery portraits
+    """
+    from revisage.pipeline.errors import OutputError
+    from revisage.pipeline.evaluation.attacks.rebuild import Effort
+    from revisage.pipeline.evaluation.attacks.suite import AttackOptions, Suite
+    from revisage.pipeline.evaluation.evaluate import evaluate as judge
+    from revisage.pipeline.evaluation.evaluate import pairs_of
+    from revisage.pipeline.evaluation.evidence import EvaluateOptions, Laboratory
+    from revisage.pipeline.evaluation.films import save_strip
+    from revisage.pipeline.evaluation.report import as_json as figures_json
+
+    if output is not None and output.exists() and not overwrite:
+        raise OutputError(f"{output} exists; choose another name or use --overwrite")
+    opened = tuple(_read_key(path) for path in key_files)
+    laboratory = Laboratory(EvaluateOptions(_job_options(chosen), frames, keys), _progress())
+    suite = Suite(AttackOptions(gallery, people, Effort(effort))) if attacks else None
+    look = None if strips is None else (lambda name, picture: save_strip(picture, strips / f"{name}.png", overwrite))
+    reports = []
+    for video, made in pairs_of(original, anonymized):
+        reports.append(judge(video, laboratory, anonymized=made, keys=opened, attacks=suite, look=look))
+        if not as_json:
+            _say(*_figure_lines(reports[-1]))
+    data = figures_json(reports)
+    if output is not None:
+        output.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        _say(json.dumps(data))
+
+
+def _figure_lines(report: FilmReport) -> list[str]:
+    from revisage.pipeline.evaluation.report import attack_rows, rows
+
+    lines = [f"{report.name}: {report.faces} faces of {report.tracks} people in {report.frames} frames", ""]
+    lines += _table(["measure", "anonymized", "original", "target", ""], rows(report))
+    if report.attacks:
+        lines += ["", *_table(["attack", "", "outcome"], attack_rows(report))]
+    return [*lines, ""]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from revisage.pipeline.pixels import Mask
 from revisage.pipeline.types import CropTemplate, FaceDetection, Float, Gray, Image
 
 
@@ -74,3 +75,60 @@ class FaceGenerator(Protocol):
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         """One (S, S, 3) uint8 RGB picture per request, whole crop, face painted; any number of requests."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """The square of a video's samples that a crop shows: what can be written there, and what is known around it."""
+
+    side: int  # N, at most the crop's; a multiple of the block's rows and columns
+    mask: Mask  # (N, N), whole blocks; where the face is to be painted
+    surroundings: Float  # (3, N, N) RGB, -1..1; 0 under the mask
+    block: tuple[int, int]  # rows and columns of pixels that share one colour; (0, 0): the video is grey
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CarryRequest:
+    """A face that is to be painted, or was, so that its pixels carry another."""
+
+    face: FaceRequest
+    tile: Tile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inverted:
+    """Where a face comes from. Arrays are (3, N, N) float32: grey, then two colours, in the corner, one per block."""
+
+    latent: Float
+    noise: Float  # the request's, in the same coordinates
+    there: Float  # 1 for every number that there is, 0 elsewhere
+    change: float  # how far from solved, relative; not finite where there is no solution
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """The part of sampling that is undone exactly."""
+
+    sigma: float = 0.35  # noise over signal at its lower end: more is more visible, and survives more
+    steps: int = 12
+
+    def __post_init__(self) -> None:
+        if not (0.02 <= self.sigma <= 10 and 2 <= self.steps <= 500):
+            raise ValueError(f"sigma must lie in 0.02..10 and steps in 2..500, not {self.sigma} and {self.steps}")
+
+
+@runtime_checkable
+class FaceCarrier(Protocol):
+    """Says which latent a face would come from, and paints what a latent grows into."""
+
+    @property
+    def size(self) -> int:
+        """Side S of its crops, in pixels."""
+
+    def invert(
+        self, requests: Sequence[CarryRequest], pictures: Sequence[Float], descent: Descent
+    ) -> list[Inverted]:
+        """Per request, the latent that `regrow` turns into its picture (3, N, N) float32 RGB, -1..1."""
+
+    def regrow(self, requests: Sequence[CarryRequest], latents: Sequence[Float], descent: Descent) -> list[Float]:
+        """Per request, the picture (3, N, N) float32 RGB that a latent grows into; not clipped, 0 outside the mask."""

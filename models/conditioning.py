@@ -26,6 +26,11 @@ FACE_TEMPLATE = CropTemplate(
     name="revisage-face",
     points=((0.39, 0.41), (0.61, 0.41), (0.5, 0.5356), (0.4087, 0.6643), (0.5913, 0.6643)),
 )
+# As FFHQ and CelebA-HQ are cropped: the side is four eye distances, the eyes lie just above the middle.
+FFHQ_TEMPLATE = CropTemplate(
+    name="ffhq",
+    points=((0.375, 0.474), (0.625, 0.474), (0.5, 0.6035), (0.396, 0.736), (0.604, 0.736)),
+)
 INTEROCULAR = 0.22  # of the side, in the template
 
 _SUBPIXEL = 4  # bits, for OpenCV's fixed-point coordinates
@@ -66,6 +71,13 @@ def draw_landmarks(landmarks: Float, size: int) -> Image:
     for part in (layout.LIPS_OUTER, layout.LIPS_INNER):
         _line(picture, landmarks[part], _MOUTH, closed=True)
     return picture
+
+
+def draw_lines(landmarks: Float, size: int) -> Image:
+    """(S, S, 3) uint8: the same contours in white on black, as an edge detector would see a face without skin."""
+    colours = draw_landmarks(landmarks, size).max(axis=2, keepdims=True)
+    white: Image = np.repeat(np.where(colours > 192, colours, 0), 3, axis=2).astype(np.uint8)
+    return white
 
 
 def standard_landmarks(points: Float) -> Float:

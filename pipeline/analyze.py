@@ -1,7 +1,8 @@
 """Pass 1: who is where, when. Reads a video once, front to back, and returns the plan; writes nothing, changes nothing.
 
-    decode ─► turn upright ─► detect ─► landmarks ─┐
-                         └──► cuts ────────────────┴─► track ─► link ─► smooth ─► plan
+    decode ─► turn upright ─► look ─► landmarks ─┐
+                    ├──► camera's motion ────────┤
+                    └──► cuts ───────────────────┴─► track ─► link ─► group ─► smooth ─► plan
 
 Only detections are kept while the video streams past, so memory grows with the number of faces, not of pixels. Tracking
 runs afterwards, when the frame rate and the cuts are known.
@@ -9,24 +10,31 @@ runs afterwards, when the frame rate and the cuts are known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from revisage.models import layout
 from revisage.models.base import Detector, Landmarker
+from revisage.pipeline.ahead import ahead
+from revisage.pipeline.attention import Attention, Effort, Glance
 from revisage.pipeline.errors import PlanError
-from revisage.pipeline.media import VideoReader, file_digest, open_video
+from revisage.pipeline.media import Frame, VideoReader, file_digest, open_video
 from revisage.pipeline.types import Box, FaceDetection, Float, Image, Plan, Progress, Track, VideoInfo, silent
-from revisage.trackers.base import Sighting, Tracker
-from revisage.trackers.cuts import CutFinder
+from revisage.trackers.base import Sighting, Tracker, shifted
+from revisage.trackers.camera import CameraMotion
+from revisage.trackers.cuts import Change, CutFinder
 from revisage.trackers.link import LinkOptions, link
 from revisage.trackers.norfair import NorfairTracker
 from revisage.trackers.smooth import smooth
 
 _FARTHEST = 0.25  # of the box's mean side: how far landmarks may lie from the detector's five points, on average
+_WAITING = 2  # frames between two threads; bounds memory
+_CAMERA_FOR = 1.5  # seconds after the last face for which the camera is still watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class AnalyzeOptions:
     hold: float = 0.5  # a face is covered so long before its first and after its last detection
     max_gap: float = 1.0  # longest interruption within one track
     confidence: float = 0.3  # landmarks below are taken from neighbouring frames instead
+    again: bool = True  # look again where the first look may have missed: turned, enlarged, brightened, closer
+    skip: bool = True  # do not look at a frame that shows what the one before showed
 
     def __post_init__(self) -> None:
         """Raises `PlanError` where the numbers make no sense together."""
@@ -53,7 +63,9 @@ class _Seen:
 
     pts: list[int] = field(default_factory=list)
     sightings: list[list[Sighting]] = field(default_factory=list)  # per frame
-    cuts: list[int] = field(default_factory=list)
+    camera: list[Float] = field(default_factory=list)  # per frame (2,)
+    cuts: list[Change] = field(default_factory=list)
+    looks: str = ""  # how often was looked, and how
 
 
 def analyze(
@@ -70,34 +82,127 @@ def analyze(
     have five points and no landmarks. Raises `MediaError` and its kin when the video cannot be read to its end.
     """
     chosen = options or AnalyzeOptions()
+    attention = Attention(detector, Effort(chosen.low, chosen.high, chosen.again, chosen.skip))
+
+    def look(picture: Image, _frame: int, seconds: float) -> Glance:
+        return attention.look(picture, seconds)
+
     with open_video(source) as video:
-        seen = _watch(video, detector, landmarker, chosen, progress)
-        info = VideoInfo(
-            video.width, video.height, video.time_base, video.pix_fmt.name, len(seen.pts), file_digest(source)
-        )
+        seen = _watch(video, look, landmarker, chosen, progress)
+        info = _info(video, len(seen.pts))
+    seen.looks = ", ".join(f"{name} {count}" for name, count in sorted(attention.spent.items()))
     return Plan(info, tuple(_tracks(seen, info, chosen)), detector.name, tuple(seen.pts), _notes(seen))
 
 
+def analyze_given(
+    source: Path,
+    found: Sequence[Sequence[FaceDetection]] | dict[int, list[FaceDetection]],
+    name: str,
+    *,
+    landmarker: Landmarker | None = None,
+    options: AnalyzeOptions | None = None,
+    progress: Progress = silent,
+) -> Plan:
+    """The same from the detections of somebody else, per frame, in pixels of the upright picture; `name` says whose.
+
+    Raises `PlanError` where they do not fit the video.
+    """
+    chosen = options or AnalyzeOptions()
+    frames = found if isinstance(found, dict) else dict(enumerate(found))
+
+    def look(_picture: Image, frame: int, _seconds: float) -> Glance:
+        return Glance([face for face in frames.get(frame, []) if face.score >= chosen.low], looked=True)
+
+    with open_video(source) as video:
+        seen = _watch(video, look, landmarker, chosen, progress)
+        info = _info(video, len(seen.pts))
+    if frames and max(frames) >= info.frames:
+        raise PlanError(f"the detections reach frame {max(frames)}, the video ends at {info.frames - 1}")
+    return Plan(info, tuple(_tracks(seen, info, chosen)), name, tuple(seen.pts), _notes(seen))
+
+
+def _info(video: VideoReader, frames: int) -> VideoInfo:
+    return VideoInfo(
+        video.width, video.height, video.time_base, video.pix_fmt.name, frames, file_digest(Path(video.path))
+    )
+
+
+Looking = Callable[[Image, int, float], Glance]  # picture, number of the frame, seconds
+
+
 def _watch(
-    video: VideoReader,
-    detector: Detector,
-    landmarker: Landmarker | None,
-    options: AnalyzeOptions,
-    progress: Progress,
+    video: VideoReader, look: Looking, landmarker: Landmarker | None, options: AnalyzeOptions, progress: Progress
 ) -> _Seen:
-    seen, cuts = _Seen(), CutFinder()
+    """Decoding, looking and following the camera have a thread each: one frame is decoded while another is looked at."""
+    seen, cuts, camera = _Seen(), CutFinder(), _Camera()
     turn = _Turn(round(video.rotation / 90) % 4, video.width, video.height)
-    for frame in progress(video.frames(), label="analyze", total=video.frame_estimate):
-        picture = turn.upright(frame.rgb())
-        cuts.push(picture)
-        found = [face for face in detector.detect(picture) if face.score >= options.low]
-        shapes = _landmarks(picture, found, landmarker, options.confidence)
-        seen.pts.append(frame.pts)
-        seen.sightings.append(
-            [turn.stored(Sighting(frame.index, face, shape)) for face, shape in zip(found, shapes, strict=True)]
-        )
+    frames = progress(video.frames(), label="analyze", total=video.frame_estimate)
+    shown = ahead(_shown(frames, video.time_base, turn, cuts), _WAITING)
+    for view in ahead(_looked(shown, look, landmarker, turn, options.confidence), _WAITING):
+        seen.pts.append(view.shown.pts)
+        seen.sightings.append(view.sightings)
+        seen.camera.append(turn.stored_motion(camera.push(view)))
     seen.cuts = cuts.finish()
     return seen
+
+
+class _Shown(NamedTuple):
+    """One frame as people see it."""
+
+    frame: int
+    pts: int
+    seconds: float  # since the first frame
+    picture: Image  # upright
+
+
+class _View(NamedTuple):
+    """One frame and who is in it."""
+
+    shown: _Shown
+    glance: Glance
+    sightings: list[Sighting]  # in the stored frame
+
+
+def _shown(frames: Iterable[Frame], time_base: Fraction, turn: _Turn, cuts: CutFinder) -> Iterator[_Shown]:
+    start: int | None = None
+    for frame in frames:
+        start = frame.pts if start is None else start
+        shown = _Shown(frame.index, frame.pts, float((frame.pts - start) * time_base), turn.upright(frame.rgb()))
+        cuts.push(shown.picture, shown.seconds)
+        yield shown
+
+
+def _looked(
+    frames: Iterable[_Shown], look: Looking, landmarker: Landmarker | None, turn: _Turn, confidence: float
+) -> Iterator[_View]:
+    last: list[Sighting] = []
+    for shown in frames:
+        glance = look(shown.picture, shown.frame, shown.seconds)
+        if glance.looked:
+            shapes = _landmarks(shown.picture, glance.faces, landmarker, confidence)
+            pairs = zip(glance.faces, shapes, strict=True)
+            last = [turn.stored(Sighting(shown.frame, face, shape)) for face, shape in pairs]
+        else:
+            last = [replace(sighting, frame=shown.frame, looked=False) for sighting in last]
+        yield _View(shown, glance, last)
+
+
+class _Camera:
+    """Its motion is measured while there is somebody to be tracked."""
+
+    def __init__(self) -> None:
+        self._motion = CameraMotion()
+        self._face_seen = -np.inf  # seconds
+
+    def push(self, view: _View) -> Float:
+        """(2,) where it looks, in pixels of the upright picture."""
+        if not view.glance.looked:
+            return self._motion.rest()
+        if view.glance.faces:
+            self._face_seen = view.shown.seconds
+        if view.shown.seconds - self._face_seen > _CAMERA_FOR:
+            return self._motion.rest()
+        return self._motion.push(view.shown.picture, [face.box for face in view.glance.faces])
 
 
 def _landmarks(
@@ -125,21 +230,31 @@ def _plausible(shape: Float, face: FaceDetection) -> bool:
 def _tracks(seen: _Seen, info: VideoInfo, options: AnalyzeOptions) -> list[Track]:
     times = [float((pts - seen.pts[0]) * info.time_base) for pts in seen.pts]
     size = (info.width, info.height)
-    tracker = NorfairTracker(_rate(times), high=options.high)
-    tracklets = _associate(tracker, seen, times)
+    camera = np.stack(seen.camera) if seen.camera else np.zeros((0, 2), np.float32)
+    tracklets = associate(NorfairTracker(_rate(times), high=options.high), seen.sightings, times, seen.cuts, camera)
     wishes = LinkOptions(high=options.high, low=options.low, max_gap=options.max_gap, hold=options.hold)
-    tracks = link(tracklets, times, size, cuts=seen.cuts, options=wishes)
-    return [smooth(track, times, size) for track in tracks]
+    tracks = link(tracklets, times, size, cuts=seen.cuts, camera=camera, options=wishes)
+    return [smooth(track, times, size, camera) for track in tracks]
 
 
-def _associate(tracker: Tracker, seen: _Seen, times: Sequence[float]) -> list[list[Sighting]]:
+def associate(
+    tracker: Tracker,
+    sightings: Sequence[Sequence[Sighting]],
+    times: Sequence[float],
+    cuts: Sequence[Change],
+    camera: Float,
+) -> list[list[Sighting]]:
+    """Tracklets, by a `tracker` that sees every face where it would be if the camera (F, 2) had not moved.
+
+    It is told of hard cuts. In a dissolve both shots show, and the linker parts what went over.
+    """
     tracklets: dict[int, list[Sighting]] = {}
-    cuts = set(seen.cuts)
-    for frame, sightings in enumerate(seen.sightings):
-        if frame in cuts:
+    hard = {cut.first for cut in cuts if cut.first == cut.last}
+    for frame, seen in enumerate(sightings):
+        if frame in hard:
             tracker.cut()
-        ids = tracker.update([s.detection for s in sightings], frame, times[frame])
-        for number, sighting in zip(ids, sightings, strict=True):
+        steady = [shifted(sighting, -camera[frame]).detection for sighting in seen]
+        for number, sighting in zip(tracker.update(steady, frame, times[frame]), seen, strict=True):
             tracklets.setdefault(number, []).append(sighting)
     return list(tracklets.values())
 
@@ -152,7 +267,9 @@ def _rate(times: Sequence[float]) -> float:
 
 def _notes(seen: _Seen) -> dict[str, str]:
     faces = sum(len(s) for s in seen.sightings)
-    return {"detections": str(faces), "cuts": " ".join(str(c) for c in seen.cuts)}
+    changes = " ".join(str(c.first) if c.first == c.last else f"{c.first}-{c.last}" for c in seen.cuts)
+    notes = {"detections": str(faces), "cuts": changes}
+    return notes | ({"looks": seen.looks} if seen.looks else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +292,12 @@ class _Turn:
         turned = FaceDetection(box, face.score, self._back(face.points, edge=1), face.embedding)
         shape = sighting.landmarks
         return Sighting(sighting.frame, turned, None if shape is None else self._back(shape, edge=1))
+
+    def stored_motion(self, motion: Float) -> Float:
+        """(2,) of the upright picture as (2,) of the stored frame."""
+        x, y = float(motion[0]), float(motion[1])
+        turned = {0: (x, y), 1: (-y, x), 2: (-x, -y), 3: (y, -x)}[self.quarters]
+        return np.array(turned, np.float32)
 
     def _back(self, points: Float, *, edge: int) -> Float:
         """(…, 2) upright to stored. `edge` is 1 for pixel centres at whole numbers, 0 for borders of boxes."""

@@ -6,7 +6,7 @@ own or a neighbour's. What comes back is put on the cover entirely and feathered
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +14,7 @@ import numpy as np
 
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import REMOVED, standard_landmarks
+from revisage.models.latents import Veil
 from revisage.models.layout import five_points
 from revisage.pipeline import geometry
 from revisage.pipeline.geometry import FaceRegion
@@ -39,6 +40,7 @@ class Likeness:
 
     code: Float  # (code size,)
     noise: Float  # (3, S, S)
+    veil: Callable[[int], Veil] | None = None  # frame number -> what hides it; None: pixels carry nothing
 
 
 def place(

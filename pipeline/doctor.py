@@ -68,7 +68,8 @@ def _landmarks() -> str:
 
 def _model(device: str) -> str:
     from revisage.models.device import choose_device  # noqa: PLC0415  (imports torch)
-    from revisage.models.generator import EMBEDDED, load_generator, read_spec  # noqa: PLC0415  (imports diffusers)
+    from revisage.models.folder import EMBEDDED, read_spec  # noqa: PLC0415  (imports torch)
+    from revisage.models.generator import load_generator  # noqa: PLC0415  (imports diffusers)
 
     spec = read_spec(EMBEDDED)
     load_generator(EMBEDDED_MODEL, device=choose_device(device))

@@ -14,12 +14,15 @@
     │   └── MismatchError       a sound index, but of another video
     ├── ModelError              a model folder is missing, incomplete or of an unknown family
     ├── DeviceError             the device asked for is not there
+    ├── LeakError               verification found a face that shows; nothing was written
     └── BatchError              the batch as a whole cannot run (one failed file is not an error of this kind)
 
 Messages: no capital at the start, no full stop at the end, what happened and what to do next. They never hold a secret.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class RevisageError(Exception):
@@ -76,6 +79,14 @@ class ModelError(RevisageError, ValueError):
 
 class DeviceError(RevisageError, RuntimeError):
     """The device asked for is not there."""
+
+
+class LeakError(RevisageError, RuntimeError):
+    """Verification found a face that shows. `report` is a `verification.report.Report`."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class BatchError(RevisageError, RuntimeError):

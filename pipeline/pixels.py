@@ -141,14 +141,17 @@ def quantise_mask(mask: Mask, fmt: PixelFormat) -> Mask:
     return np.ascontiguousarray(grown[: mask.shape[0], : mask.shape[1]])
 
 
-def to_rgb(tile: Planes, fmt: PixelFormat) -> Float:
-    """The picture as (H, W, 3) float32 RGB in 0..255, whatever its bit depth."""
+def to_rgb(tile: Planes, fmt: PixelFormat, *, clip: bool = True) -> Float:
+    """The picture as (H, W, 3) float32 RGB in 0..255, whatever its bit depth.
+
+    `clip=False` keeps what samples can hold beyond that range, so that `blend` gives back the same samples always.
+    """
     height, width = tile[0].shape
     full = [
         _spread(samples, *fmt.shifts(plane))[:height, :width].astype(np.float32) for plane, samples in enumerate(tile)
     ]
     rgb: Float = cv2.transform(cv2.merge(full).reshape(height, width, -1), _to_rgb_matrix(fmt))
-    return np.clip(rgb, 0, 255, out=rgb)
+    return np.clip(rgb, 0, 255, out=rgb) if clip else rgb
 
 
 def blend(planes: Planes, fmt: PixelFormat, rect: Rect, rgb: Float, alpha: Float) -> None:
@@ -165,6 +168,24 @@ def blend(planes: Planes, fmt: PixelFormat, rect: Rect, rgb: Float, alpha: Float
         amount = _block_mean(alpha, *shifts)
         mixed = view * (1 - amount) + painted
         np.copyto(view, np.clip(np.rint(mixed), 0, fmt.peak).astype(view.dtype), where=amount > 0)
+
+
+def sample_range(fmt: PixelFormat) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
+    """(3, 3) from RGB in -1..1 to samples in the same units (1: white, the strongest colour), and what they can hold.
+
+    Narrow range leaves room beyond black and white; the limits are a sample value short of its end.
+    """
+    if fmt.family == "rgb":
+        limit = 1 - 2 / fmt.peak
+        return np.eye(3), (limit, limit, limit)
+    kr, kb = _LUMA_WEIGHTS[fmt.matrix]
+    luma = np.array([kr, 1 - kr - kb, kb])
+    rows = np.array([luma, (np.array([0, 0, 1]) - luma) / (1 - kb), (np.array([1, 0, 0]) - luma) / (1 - kr)])
+    span, black = _luma_range(fmt)
+    luma_limit = min(black - 1 + span / 2, fmt.peak - 1 - black - span / 2) / (span / 2)
+    half = fmt.peak / 2 if fmt.full_range else 112.0 * (1 << (fmt.bits - 8))
+    colour_limit = ((1 << (fmt.bits - 1)) - 2) / half
+    return rows, (luma_limit, colour_limit, colour_limit)
 
 
 def _views(planes: Planes, fmt: PixelFormat, rect: Rect) -> Iterator[Samples]:

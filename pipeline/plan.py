@@ -10,7 +10,7 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
       "notes": {"cuts": "12 80"},
       "pts": [0, 33, 67],
       "tracks": [
-        {"id": 1, "keep": false, "faces": [
+        {"id": 1, "keep": false, "person": 1, "faces": [
           {"frame": 0, "box": [x0, y0, x1, y1], "points": [[x, y], …], "origin": "detected", "score": 0.93,
            "landmarks": [x, y, x, y, …]}
         ]}
@@ -18,7 +18,8 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
     }
 
 * `pts`: presentation time of every frame in units of `time_base` seconds, rising.
-* `id`: from 1, each once. `keep`: true leaves this person as filmed.
+* `id`: from 1, each once. `keep`: true leaves this track as filmed. `person`: from 1, may be missing; tracks with the
+  same number show one person and get one new face.
 * `frame`: from 0, rising by one from face to face. To end a track early delete its last faces, to begin it late its
   first ones; a hole within a track is refused, because it would show the face.
 * `box`: x0, y0, x1, y1 in pixels of the stored frame. `points`: eye, eye, nose tip, mouth corner, mouth corner.
@@ -89,9 +90,10 @@ _TRACK = _object(
     {
         "id": {"type": "integer", "minimum": 1},
         "keep": {"type": "boolean"},
+        "person": {"type": "integer", "minimum": 1, "maximum": 0xFFFF_FFFF},
         "faces": {"type": "array", "items": _FACE, "minItems": 1},
     },
-    optional=["keep"],
+    optional=["keep", "person"],
 )
 SCHEMA: Mapping[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -195,7 +197,8 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def _track_lines(track: Track, *, last: bool) -> Iterator[str]:
-    yield f'  {{"id": {track.id}, "keep": {_json(track.keep)}, "faces": [\n'
+    person = "" if track.person is None else f'"person": {track.person}, '
+    yield f'  {{"id": {track.id}, "keep": {_json(track.keep)}, {person}"faces": [\n'
     for index, face in enumerate(track.faces):
         comma = "" if index == len(track.faces) - 1 else ","
         yield f"    {_json(_face_data(face))}{comma}\n"
@@ -267,7 +270,8 @@ def _plan(data: dict[str, Any]) -> Plan:
 
 
 def _track(data: dict[str, Any]) -> Track:
-    return Track(data["id"], tuple(_face(face, data["id"]) for face in data["faces"]), data.get("keep", False))
+    faces = tuple(_face(face, data["id"]) for face in data["faces"])
+    return Track(data["id"], faces, data.get("keep", False), data.get("person"))
 
 
 def _face(data: dict[str, Any], track: int) -> TrackedFace:

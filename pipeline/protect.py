@@ -15,6 +15,7 @@ import numpy as np
 from revisage.models.base import FaceGenerator, FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.pipeline import composite
+from revisage.pipeline.carry import Carriage
 from revisage.pipeline.composite import Likeness, PlacedFace
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes
 from revisage.pipeline.types import CropTemplate, Float, Image
@@ -35,12 +36,22 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """How the original of one face lives in its pixels."""
+
+    carriage: Carriage
+    code: Float  # whose face it lives in
+    decibels: float  # PSNR of what comes back from the samples as they go to the encoder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Protected:
     """The same frame with a picture for the rectangle of every face."""
 
     picture: Picture
     tiles: tuple[Float, ...]  # per face (h, w, 3) float32 RGB 0..255
     failures: tuple[str, ...] = ()  # one line per face that got the fallback
+    carried: tuple[Carried | None, ...] = ()  # per face, where its pixels carry the original; () where none do
 
 
 class Method(Protocol):

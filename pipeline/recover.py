@@ -37,6 +37,8 @@ class RecoverReport:
     faces: int  # restored, over all frames
     codec: str
     proven: bool  # the index was certainly made by somebody who had this key
+    empty: int = 0  # faces that were looked for in the pixels and are not there
+    same: bool = True  # the video is the very one that was made
 
 
 @dataclass(frozen=True, slots=True, eq=False)

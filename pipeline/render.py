@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -18,18 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from revisage.models.latents import identity_code, shared_noise
+from revisage.models.latents import Veil, identity_code, shared_noise
 from revisage.pipeline.ahead import ahead
+from revisage.pipeline.carry import Carriage, Carry, dump, dump_code
 from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_rect
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
 from revisage.pipeline.plan import fits
-from revisage.pipeline.protect import Method, Picture, Protected
+from revisage.pipeline.protect import Carried, Method, Picture, Protected
 from revisage.pipeline.types import Plan, Progress, Track, VideoInfo, silent
 from revisage.pipeline.vault import keys, seal
+from revisage.pipeline.vault.document import Json
 from revisage.pipeline.vault.index import CONTESTED, IndexDocument, IndexWriter, Seal, Settings, TrackRecord
-from revisage.pipeline.vault.keys import Recipient, SecretKey, VideoSecret
+from revisage.pipeline.vault.keys import Recipient, SecretKey, TrackKey, VideoSecret
 
 INDEX_SUFFIX = ".rvx"
 
@@ -65,6 +67,7 @@ class RenderOptions:
     crf: int | None = None
     overwrite: bool = False
     generator: Mapping[str, Any] = field(default_factory=dict)  # model and sampler parameters, for the index
+    carry: Carry | None = None  # what `method` puts into the pixels; None: nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,17 @@ class RenderReport:
     codec: str
     dropped: tuple[str, ...]  # what of the input is not in the output
     index_bytes: int
+    carried: CarryReport | None = None  # None: nothing was to be carried
+
+
+@dataclass(frozen=True, slots=True)
+class CarryReport:
+    """How the originals live in the pixels, measured on the samples that went to the encoder."""
+
+    faces: int
+    left_out: int  # faces whose pixels carry nothing; the seal has them, where there is one
+    decibels: float  # PSNR of what comes back, median
+    worst: float  # the same of the worst face
 
 
 def anonymize(
@@ -91,8 +105,12 @@ def anonymize(
     access: Access,
     options: RenderOptions,
     progress: Progress = silent,
+    check: Callable[[Path], None] | None = None,
 ) -> RenderReport:
-    """Write `output` and, where asked for, its index. Raises MediaError, PlanError; then neither exists."""
+    """Write `output` and, where asked for, its index. Raises MediaError, PlanError; then neither exists.
+
+    `check` is called with the path of the finished video before either takes its name; what it raises keeps both away.
+    """
     with ExitStack() as stack:
         video = stack.enter_context(open_video(source))
         fits(plan, _info(video))
@@ -106,7 +124,7 @@ def anonymize(
             crf=options.crf,
             overwrite=options.overwrite,
             copy_streams_from=source,
-            before_publish=lambda path: job.finish(index, sealer, writer, path),
+            before_publish=lambda path: job.finish(index, sealer, writer, path, check),
         )
         stack.enter_context(writer)
         frames = progress(video.frames(), label="anonymize", total=plan.video.frames)
@@ -131,8 +149,12 @@ class _Job:
         self.time_base = video.time_base
         self.tracks = tuple(track for track in plan.tracks if not track.keep)
         self.by_frame = Plan(plan.video, self.tracks, plan.detector).by_frame()
+        self.persons = {track.id: track.person for track in self.tracks}
         self.frames = self.faces = 0
         self.failures: list[str] = []
+        self.carried: dict[tuple[int, int], list[Json]] = {}  # (track, frame) -> how its pixels carry it
+        self.last: dict[int, Carriage] = {}  # track -> how its last one did
+        self.levels: list[float] = []  # dB, of every face that is carried
 
     def open_index(self) -> IndexWriter:
         assert self.options.index is not None  # noqa: S101 - called only then
@@ -173,9 +195,17 @@ class _Job:
             )
 
     def finish(
-        self, index: IndexWriter | None, sealer: seal.Sealer[Planes, Mask] | None, writer: VideoWriter, video: Path
+        self,
+        index: IndexWriter | None,
+        sealer: seal.Sealer[Planes, Mask] | None,
+        writer: VideoWriter,
+        video: Path,
+        check: Callable[[Path], None] | None,
     ) -> None:
-        """Complete the index and give it its name, before the video gets its own."""
+        """Check the video, complete the index and give it its name, before the video gets its own."""
+        if check is not None:
+            self.check_complete()
+            check(video)
         if index is None:
             return
         if sealer is not None:
@@ -194,6 +224,7 @@ class _Job:
             codec=writer.codec,
             dropped=tuple(writer.dropped),
             index_bytes=index.size if index is not None else 0,
+            carried=self._carry_report() if self.options.carry else None,
         )
 
     def _picture(self, frame: Frame) -> Picture:
@@ -214,14 +245,19 @@ class _Job:
         @lru_cache(maxsize=64)
         def likeness(track: int) -> Likeness:
             key = keys.track_identity(self.access.secret, track)
-            code = identity_code(keys.track_stream(key, "identity").read, code_size)
-            return Likeness(code, shared_noise(keys.track_stream(key, "noise").read, size))
+            face = keys.face_key(self.access.secret, track, self.persons.get(track))
+            code = identity_code(keys.track_stream(face, "identity").read, code_size)
+            veil = self._veil(key, size) if self.options.carry else None
+            return Likeness(code, shared_noise(keys.track_stream(face, "noise").read, size), veil)
 
         return likeness
 
     def _composite(self, protected: Protected, sealer: seal.Sealer[Planes, Mask] | None) -> None:
         picture = protected.picture
         self.failures += protected.failures
+        for face, carried in zip(picture.faces, protected.carried, strict=bool(protected.carried)):
+            if carried is not None:
+                self._note(face.track, picture.number, carried)
         sealed = _sealed_tracks(picture, sealer)
         originals = {track: cut(picture.planes, self.fmt, rect) for track, rect in sealed.items()}
         for face, tile in zip(picture.faces, protected.tiles, strict=True):
@@ -250,14 +286,50 @@ class _Job:
         return found
 
     def _document(self, writer: VideoWriter) -> IndexDocument:
-        settings = Settings(self.plan.video, dict(self.options.generator), 0.0, self.options.seal)
-        records = [_record(track) for track in self.tracks if track.faces]
+        carry = self.options.carry
+        described = dict(self.options.generator) | ({"carry": carry.to_json()} if carry else {})
+        settings = Settings(self.plan.video, described, carry.amount if carry else 0.0, self.options.seal)
+        records = [self._record(track) for track in self.tracks if track.faces]
         shared = [faces for _, faces in sorted(self.by_frame.items()) if len(faces) > 1]
         if shared and self.options.seal != "off":
             records.insert(0, TrackRecord(CONTESTED, shared[0][0][1].frame, shared[-1][0][1].frame, 0))
+        kept = tuple(_record(track) for track in self.plan.tracks if track.keep and track.faces)
         return IndexDocument(
-            self.access.secret, settings, tuple(records), self.access.derived_from, writer.dropped_metadata
+            self.access.secret, settings, tuple(records), self.access.derived_from, writer.dropped_metadata, kept
         )
+
+    def _note(self, track: int, frame: int, carried: Carried) -> None:
+        """Keep what the index must say of a face that is carried."""
+        before = self.last.get(track)
+        code = [dump_code(carried.code)] if before is None else []
+        self.carried[track, frame] = [dump(carried.carriage, before), self._stretch(frame), *code]
+        self.last[track] = carried.carriage
+        self.levels.append(carried.decibels)
+
+    def _record(self, track: Track) -> TrackRecord:
+        """As `_record`; each row goes on with how the pixels of that face carry it, where they do."""
+        record = _record(track)
+        return replace(record, geometry=[row + self.carried.get((track.id, row[0]), []) for row in record.geometry])
+
+    def _stretch(self, frame: int) -> int:
+        """Which stretch of time's noise and signs a frame gets."""
+        assert self.options.carry is not None  # noqa: S101 - asked for only then
+        return self.options.carry.stretch(self.plan.pts[frame] - self.plan.pts[0], self.time_base)
+
+    def _veil(self, key: TrackKey, size: int) -> Callable[[int], Veil]:
+        """Frame number -> the noise and the signs of one track's key there."""
+
+        @lru_cache(maxsize=4)
+        def drawn(stretch: int) -> Veil:
+            noise, signs = (keys.track_stream(key, purpose, stretch).read for purpose in ("noise", "signs"))
+            return Veil.drawn(noise, signs, size)
+
+        return lambda frame: drawn(self._stretch(frame))
+
+    def _carry_report(self) -> CarryReport:
+        levels = sorted(self.levels)
+        middle, worst = (levels[len(levels) // 2], levels[0]) if levels else (0.0, 0.0)
+        return CarryReport(len(levels), self.faces - len(levels), round(middle, 1), round(worst, 1))
 
 
 def _record(track: Track) -> TrackRecord:
@@ -266,7 +338,7 @@ def _record(track: Track) -> TrackRecord:
         [face.frame, *(round(float(v), 2) for v in (*face.box, *np.asarray(face.points).reshape(-1)))]
         for face in track.faces
     ]
-    return TrackRecord(track.id, track.faces[0].frame, track.faces[-1].frame, 0, rows)
+    return TrackRecord(track.id, track.faces[0].frame, track.faces[-1].frame, 0, rows, track.person)
 
 
 def _shared(rects: Sequence[Rect]) -> Rect | None:

@@ -6,27 +6,43 @@ The one place that the command line, the batch and the demo share. Knows no term
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from revisage.models.base import Detector, Landmarker
+from revisage.models.base import Descent, Detector, FaceCarrier, Landmarker
 from revisage.models.detectors import LOW, SMALLEST, load_detector
 from revisage.models.presets import EMBEDDED_MODEL
-from revisage.pipeline.analyze import AnalyzeOptions, analyze
-from revisage.pipeline.errors import KeyFileError, ModelError, OutputError, PlanError
+from revisage.pipeline.analyze import AnalyzeOptions, analyze, analyze_given
+from revisage.pipeline.carry import Carry
+from revisage.pipeline.convey import Carrying
+from revisage.pipeline.detections import load_detections
+from revisage.pipeline.errors import KeyFileError, LeakError, ModelError, OutputError, PlanError
 from revisage.pipeline.places import check_places, index_path
 from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
+from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
-from revisage.pipeline.types import Plan, Progress, Track, silent
+from revisage.pipeline.report import TrackSummary, check_picture, picture_of_moments, summaries
+from revisage.pipeline.types import Plan, Progress, silent
 from revisage.pipeline.vault.index import Seal
-from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
+from revisage.pipeline.vault.keys import Recipient, SecretKey, TrackKey, everyone
+from revisage.pipeline.verification.eyes import Mirrored
+from revisage.pipeline.verification.identity import arcface
+from revisage.pipeline.verification.repair import repaired
+from revisage.pipeline.verification.report import Report, summary
+from revisage.pipeline.verify import VerifyOptions, Witnesses, verify
 
 if TYPE_CHECKING:
     from revisage.models.device import Device
+
+LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo")  # encoders that lose nothing
+FIX_ROUNDS = 3  # times that --fix renders again before it gives up
+
+
+Looks = Literal["adaptive", "every", "once"]  # the second: still frames too; the third: the first look and no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +61,21 @@ class JobOptions:
     threshold: float = 0.4  # score from which a detection is a face
     hold: float = 0.5  # seconds
     smallest: float = SMALLEST  # pixels
+    looks: Looks = "adaptive"  # how hard to look for faces
     codec: str | None = None
     crf: int | None = None
+    verify: bool = True  # look at the finished video again before it gets its name
+    fix: bool = False  # cover what that finds, and render again
+    carry: float = 0.0  # how much of the original lives in the pixels, 0 to 1
+    carry_sigma: float | None = None  # noise over signal that it is hidden in; None: the usual
+    latent_segment: float | None = None  # seconds of one noise and one set of signs; None: the usual
 
     def __post_init__(self) -> None:
         """Raises PlanError, ModelError, OutputError where a choice makes no sense."""
+        if self.carry and self.method != "diffusion":
+            raise ModelError(f"only --method diffusion can carry; leave --carry away, or --method {self.method}")
+        if self.carry and not self.index:
+            raise OutputError("what the pixels carry is found by the index: leave --index off away, or --carry")
         if self.method not in METHODS:
             raise ModelError(f"unknown method {self.method!r}; choose one of {', '.join(METHODS)}")
         if self.seal != "off" and not self.index:
@@ -59,7 +85,13 @@ class JobOptions:
     @property
     def analysis(self) -> AnalyzeOptions:
         """The part that pass 1 wants."""
-        return AnalyzeOptions(low=min(LOW, self.threshold), high=self.threshold, hold=self.hold)
+        return AnalyzeOptions(
+            low=min(LOW, self.threshold),
+            high=self.threshold,
+            hold=self.hold,
+            again=self.looks != "once",
+            skip=self.looks == "adaptive",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +111,6 @@ class KeyRing:
 
 
 @dataclass(frozen=True, slots=True)
-class TrackSummary:
-    """One track for a person to recognise."""
-
-    id: int
-    start: float  # seconds
-    end: float  # seconds, of its last frame
-    frames: int
-    width: int  # of the face's box, pixels, median
-    keep: bool
-
-
-@dataclass(frozen=True, slots=True)
 class JobReport:
     """What happened to one video."""
 
@@ -105,6 +125,7 @@ class JobReport:
     seconds: float
     sha256: str  # of the input
     warnings: tuple[str, ...]
+    verification: Report | None = None  # None: nobody looked
 
 
 class Workshop:
@@ -164,15 +185,57 @@ class Workshop:
             return Obscure(wish.method)
         from revisage.models.generator import load_generator  # noqa: PLC0415  (imports diffusers)
 
+        if (carry := self.carry) is not None:
+            return self._carrying(carry)
         generator = load_generator(wish.model, device=self.device, steps=wish.steps, batch_size=wish.batch_size)
         return Diffusion(generator, wish.batch_size)
+
+    def _carrying(self, carry: Carry) -> Method:
+        from revisage.models.carrying import load_carrier  # noqa: PLC0415  (imports diffusers)
+
+        wish = self.options
+        generator, carrier, weights = load_carrier(wish.model, device=self.device, batch_size=wish.batch_size)
+        return Carrying(generator, carrier, carry, weights, wish.batch_size)
+
+    @property
+    def carry(self) -> Carry | None:
+        """What is to live in the pixels, None for nothing. Raises ModelError for numbers that make no sense."""
+        wish = self.options
+        if not wish.carry:
+            return None
+        usual = Carry()
+        sigma, seconds = wish.carry_sigma or usual.descent.sigma, wish.latent_segment or usual.seconds
+        try:
+            return Carry(wish.carry, Descent(sigma, wish.steps or usual.descent.steps), seconds)
+        except ValueError as error:
+            raise ModelError(f"--carry cannot work like this: {error}") from None
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        """Who looks at what was made: the detector another way, and ArcFace where an installed pack has it.
+
+        dlib is left to `revisage verify`: it costs more than the detector does. Raises ModelError, DeviceError.
+        """
+        detector, _ = self.detector
+        found = arcface(device=self.options.device, threads=self.options.threads)
+        recognizer, why = found or (None, "no insightface pack with a recognizer is installed")
+        return Witnesses(Mirrored(detector), f"{detector.name}, mirrored", recognizer, why)
 
     def load(self) -> None:
         """Load everything now, so that what is missing is said before any work. Raises ModelError, DeviceError."""
         _ = self.method, self.detector, self.landmarker
 
-    def analyze(self, source: Path, progress: Progress = silent) -> Plan:
-        """Pass 1."""
+    def analyze(self, source: Path, progress: Progress = silent, detections: Path | None = None) -> Plan:
+        """Pass 1; with the faces in `detections`, a file, it finds none itself."""
+        if detections is not None:
+            return analyze_given(
+                source,
+                load_detections(detections),
+                f"file {detections.name}",
+                landmarker=self.landmarker[0],
+                options=self.options.analysis,
+                progress=progress,
+            )
         detector, _ = self.detector
         return analyze(
             source,
@@ -189,16 +252,24 @@ class Workshop:
         keys: KeyRing,
         *,
         plan: Plan | None = None,
+        detections: Path | None = None,
         keep: Sequence[int] = (),
+        only: Sequence[int] = (),
+        picture: Path | None = None,
         overwrite: bool = False,
         progress: Progress = silent,
     ) -> JobReport:
-        """Both passes, or the second alone where there is a `plan`. Raises any RevisageError; then no output exists."""
+        """Both passes, or the second alone where there is a `plan`. Raises any RevisageError; then no output exists.
+
+        `picture`: a PNG of the weakest moments, as the output shows them, is written there.
+        """
         began = time.monotonic()
         index = self._check(source, output, keys, overwrite=overwrite)
         method = self.method
         planned = plan is not None
-        plan = kept(plan or self.analyze(source, progress), keep)
+        if picture is not None:
+            check_picture(picture, overwrite=overwrite)
+        plan = alone(kept(plan or self.analyze(source, progress, detections), keep), only)
         access = Access.of(keys.secrets, keys.recipients, plan.video.sha256)
         options = RenderOptions(
             seal=self.options.seal,
@@ -207,21 +278,54 @@ class Workshop:
             crf=self.options.crf,
             overwrite=overwrite,
             generator=self._described(method),
+            carry=self.carry,
         )
-        report = anonymize(source, output, plan=plan, method=method, access=access, options=options, progress=progress)
+        rendering = _Rendering(source, output, method, access, options, progress)
+        plan, report, verdict, fixed = self._verified(rendering, plan) if self.options.verify else rendering.plain(plan)
+        if picture is not None:
+            picture_of_moments(output, plan, picture, overwrite=overwrite)
         return JobReport(
             output=output,
             index=index,
             method=method.name,
             device=f"{self.device.name}: {self.device.reason}" if self.options.method == "diffusion" else "cpu",
-            detector=f"{plan.detector}, from the plan" if planned else self.detector[1],
+            detector=f"{plan.detector}, from the plan" if planned else self._found_by(plan),
             tracks=summaries(plan),
             render=report,
             recipients=tuple(str(r) for r in access.recipients),
             seconds=time.monotonic() - began,
             sha256=plan.video.sha256,
-            warnings=self._warnings(plan, report, planned=planned),
+            warnings=(*self._warnings(plan, report, planned=planned), *fixed),
+            verification=verdict,
         )
+
+    def _found_by(self, plan: Plan) -> str:
+        """Who found the faces, and why that one."""
+        return self.detector[1] if self.detector[0].name == plan.detector else plan.detector
+
+    def _verified(self, rendering: _Rendering, plan: Plan) -> _Rendered:
+        """Pass 2 and a look at what it made; with `fix`, again with a better plan until nothing leaks.
+
+        Raises LeakError where something does; then no output exists.
+        """
+        fixed: list[str] = []
+        while True:
+            try:
+                return rendering.checked(plan, self.witnesses, self._limits, tuple(fixed))
+            except LeakError as leak:
+                if not self.options.fix:
+                    raise LeakError(f"{leak}; no output was written; {_hint(leak.report)}", leak.report) from None
+                better = repaired(plan, leak.report.leaks, self.options.hold)
+                if better is None or len(fixed) == FIX_ROUNDS:
+                    raise LeakError(f"{leak}; no output was written; {_stuck(better)}", leak.report) from None
+                plan = better
+                fixed.append(f"{leak}: covered and rendered again, as asked by --fix")
+
+    @property
+    def _limits(self) -> VerifyOptions:
+        """Whoever asks for surer faces gets no stricter verdict."""
+        usual = VerifyOptions()
+        return replace(usual, score=max(usual.score, self.options.threshold))
 
     def _check(self, source: Path, output: Path, keys: KeyRing, *, overwrite: bool) -> Path | None:
         """What would fail after pass 1 had better fail before it. Returns where the index goes."""
@@ -238,6 +342,8 @@ class Workshop:
         spec = getattr(generator, "spec", None)
         if spec is not None:
             described |= {"model": spec.name, "family": spec.family, "steps": getattr(generator, "steps", spec.steps)}
+        if isinstance(method, Carrying):
+            described |= {"weights": method.weights}
         return described
 
     def _warnings(self, plan: Plan, report: RenderReport, *, planned: bool) -> tuple[str, ...]:
@@ -248,6 +354,7 @@ class Workshop:
             found.append(f"{report.kept} of {len(plan.tracks)} people left as filmed, as asked")
         if report.fallbacks:
             found.append(f"{report.fallbacks} faces covered with grey, none could be made: {report.failure}")
+        found += _carry_warnings(report, self.options)
         if self.options.method in ("blur", "mosaic"):
             found.append(f"{self.options.method} is weak: software re-identifies most blurred faces")
         if not planned and self.landmarker[1] and self.options.method == "diffusion":
@@ -255,31 +362,142 @@ class Workshop:
         return tuple(found)
 
 
+_Rendered = tuple[Plan, RenderReport, Report | None, tuple[str, ...]]  # what was planned, made, seen, and mended
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendering:
+    """Pass 2 of one video, but for the plan."""
+
+    source: Path
+    output: Path
+    method: Method
+    access: Access
+    options: RenderOptions
+    progress: Progress
+
+    def plain(self, plan: Plan) -> _Rendered:
+        """Nobody looks at the result."""
+        return plan, self._run(plan, None), None, ()
+
+    def checked(self, plan: Plan, witnesses: Witnesses, limits: VerifyOptions, fixed: tuple[str, ...]) -> _Rendered:
+        """The result gets its name only if it is clean. Raises LeakError, whose message says what was seen."""
+        seen: list[Report] = []
+
+        def check(video: Path) -> None:
+            verdict = verify(video, witnesses, original=self.source, plan=plan, options=limits, progress=self.progress)
+            seen.append(verdict)
+            if not verdict.clean:
+                raise LeakError(summary(verdict), verdict)
+
+        report = self._run(plan, check)
+        return plan, report, seen[0], fixed
+
+    def _run(self, plan: Plan, check: Callable[[Path], None] | None) -> RenderReport:
+        return anonymize(
+            self.source,
+            self.output,
+            plan=plan,
+            method=self.method,
+            access=self.access,
+            options=self.options,
+            progress=self.progress,
+            check=check,
+        )
+
+
+def _carry_warnings(report: RenderReport, options: JobOptions) -> list[str]:
+    if report.carried is None:
+        return []
+    found = []
+    if lost := report.carried.left_out:
+        where = "the seal has them" if options.seal != "off" else "they are lost, since nothing was sealed"
+        found.append(f"the pixels of {lost} of {report.faces} faces carry nothing: {where}")
+    if report.codec not in LOSSLESS and options.crf != 0:
+        found.append(f"{report.codec} takes from what the pixels carry: --codec ffv1 keeps all of it")
+    return found
+
+
+def _hint(report: Report) -> str:
+    """What to do about leaks that nobody was asked to mend."""
+    if any(leak.kind == "uncovered" for leak in report.leaks):
+        return "give --fix to cover what was found, or cover it in the plan; --no-verify writes it as it is"
+    return "choose another --method, such as solid; --no-verify writes it as it is"
+
+
+def _stuck(better: Plan | None) -> str:
+    """Why --fix gave up."""
+    if better is None:
+        return "the masks are where the faces are, so --fix has nothing to add: choose another --method, such as solid"
+    return f"--fix has tried {FIX_ROUNDS} times: look at these frames, and cover the faces in the plan"
+
+
 def kept(plan: Plan, ids: Sequence[int]) -> Plan:
     """`plan` with tracks `ids` left as filmed. Raises PlanError for one that is not there."""
-    known = [track.id for track in plan.tracks]
-    for number in ids:
-        if number not in known:
-            there = ", ".join(map(str, known)) or "none"
-            raise PlanError(f"there is no track {number} to keep; choose from {there}")
+    _known(plan, ids, "to keep")
     tracks = tuple(replace(track, keep=track.keep or track.id in ids) for track in plan.tracks)
     return replace(plan, tracks=tracks)
 
 
-def summaries(plan: Plan) -> tuple[TrackSummary, ...]:
-    """The tracks of `plan` for a person to recognise, times from the video's first frame on."""
-    return tuple(_summary(track, plan) for track in plan.tracks if track.faces)
+def alone(plan: Plan, ids: Sequence[int]) -> Plan:
+    """`plan` with everybody left as filmed but tracks `ids` and what else shows the same people; as it is without ids.
 
-
-def _summary(track: Track, plan: Plan) -> TrackSummary:
-    first, last = (
-        round(float((plan.pts[face.frame] - plan.pts[0]) * plan.video.time_base), 3)
-        for face in (track.faces[0], track.faces[-1])
+    Raises PlanError for a track that is not there.
+    """
+    if not ids:
+        return plan
+    _known(plan, ids, "to anonymize")
+    persons = {track.person for track in plan.tracks if track.id in ids and track.person is not None}
+    tracks = tuple(
+        replace(track, keep=track.keep or not (track.id in ids or track.person in persons)) for track in plan.tracks
     )
-    width = round(_median(face.box[2] - face.box[0] for face in track.faces))
-    return TrackSummary(track.id, first, last, len(track.faces), width, track.keep)
+    return replace(plan, tracks=tracks)
 
 
-def _median(values: Iterable[float]) -> float:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2]
+def _known(plan: Plan, ids: Sequence[int], what: str) -> None:
+    known = [track.id for track in plan.tracks]
+    for number in ids:
+        if number not in known:
+            there = ", ".join(map(str, known)) or "none"
+            raise PlanError(f"there is no track {number} {what}; choose from {there}")
+
+
+def recover_from_pixels(
+    anonymized: Path,
+    output: Path,
+    index: Path,
+    key: SecretKey | TrackKey,
+    wish: JobOptions,
+    tracks: Sequence[int] = (),
+    options: RecoverOptions | None = None,
+    progress: Progress = silent,
+) -> RecoverReport:
+    """`recover_pixels` with the model that the index describes; `wish` says on which device, and where the model is.
+
+    Raises any RevisageError; then there is no output.
+    """
+    from revisage.pipeline.recover_pixels import recover_pixels  # noqa: PLC0415  (imports torch)
+
+    return recover_pixels(
+        anonymized,
+        output,
+        index=index,
+        key=key,
+        carrier=lambda described: _carrier(described, wish),
+        tracks=tracks,
+        options=options,
+        batch_size=wish.batch_size,
+        progress=progress,
+    )
+
+
+def _carrier(described: Mapping[str, object], wish: JobOptions) -> FaceCarrier:
+    """Raises ModelError where the model is another than the one described, DeviceError."""
+    from revisage.models.carrying import load_carrier  # noqa: PLC0415  (imports torch)
+    from revisage.models.device import choose_device  # noqa: PLC0415
+
+    _, carrier, weights = load_carrier(wish.model, device=choose_device(wish.device), batch_size=wish.batch_size)
+    if weights != described.get("weights"):
+        made = f"{described.get('model')} {str(described.get('weights'))[:12]}"
+        raise ModelError(f"the pixels were made by {made} and {wish.model} is {weights[:12]}: give --model that folder")
+    return carrier

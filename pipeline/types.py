@@ -63,6 +63,7 @@ class Track:
     id: int  # from 1, by first appearance
     faces: tuple[TrackedFace, ...]
     keep: bool = False  # leave this one as filmed (the user's wish, never a default)
+    person: int | None = None  # from 1; tracks with the same number show one person; None: nobody can tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ from revisage.pipeline.types import Box, FaceDetection, Float, Image, Origin, Pl
 FIVE = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
 
 
+ONCE = AnalyzeOptions(again=False, skip=False)  # one look a frame: what a scripted detector counts on
+
+
 class BlobDetector:
     """Finds the one bright red blob in a picture; scripted not to in some frames."""
 
@@ -117,7 +120,7 @@ def test_the_fakes_are_detectors() -> None:
 def test_every_frame_is_covered_though_the_detector_sees_half_of_them(tmp_path: Path) -> None:
     source = film(tmp_path / "in.mkv", 60)
     blind = {0, 1, 2, *range(10, 30), *range(41, 59, 2), 58, 59}
-    plan = analyze(source, detector=BlobDetector(blind))
+    plan = analyze(source, detector=BlobDetector(blind), options=ONCE)
     assert [len(t.faces) for t in plan.tracks] == [60]
     assert all(share_covered(truth(i), plan, i) > 0.8 for i in range(60))
     origins = {i: face.origin for i, faces in plan.by_frame().items() for _, face in faces}
@@ -128,7 +131,7 @@ def test_every_frame_is_covered_though_the_detector_sees_half_of_them(tmp_path: 
 
 def test_the_plan_knows_its_video_and_survives_its_file(tmp_path: Path) -> None:
     source = film(tmp_path / "in.mkv", 12)
-    plan = analyze(source, detector=BlobDetector())
+    plan = analyze(source, detector=BlobDetector(), options=ONCE)
     assert (plan.video.width, plan.video.height, plan.video.frames) == (320, 192, 12)
     assert plan.video.sha256 == file_digest(source)
     assert plan.detector == "blob"
@@ -144,7 +147,7 @@ def test_holding_counts_seconds_where_the_frame_rate_varies(tmp_path: Path) -> N
     """Ten frames at 25, then ten at 5 a second: half a second is two frames there."""
     pts = [40 * i for i in range(10)] + [400 + 200 * i for i in range(10)]
     source = film(tmp_path / "in.mkv", 20, pts=pts)
-    plan = analyze(source, detector=BlobDetector(range(12, 20)))
+    plan = analyze(source, detector=BlobDetector(range(12, 20)), options=ONCE)
     (track,) = plan.tracks
     assert track.faces[-1].frame == 11 + 2
 
@@ -161,7 +164,7 @@ def test_pictures_are_turned_upright_for_detection_and_the_plan_is_of_the_stored
     inner = detector.detect
     detector.detect = lambda p: (shapes.append(p.shape), inner(p))[1]  # type: ignore[method-assign,func-returns-value]
     landmarker = BoxLandmarker()
-    plan = analyze(source, detector=detector, landmarker=landmarker)
+    plan = analyze(source, detector=detector, landmarker=landmarker, options=ONCE)
     assert set(shapes) == {(320, 192, 3) if rotation % 180 else (192, 320, 3)}
     (track,) = plan.tracks
     for face in track.faces:
@@ -176,12 +179,14 @@ def test_pictures_are_turned_upright_for_detection_and_the_plan_is_of_the_stored
 
 def test_landmarks_that_cannot_be_trusted_are_taken_from_the_neighbours(tmp_path: Path) -> None:
     source = film(tmp_path / "in.mkv", 20)
-    good = analyze(source, detector=BlobDetector(), landmarker=BoxLandmarker())
-    bad = analyze(source, detector=BlobDetector(), landmarker=BoxLandmarker(unsure={0, 7, 8}, astray={12, 19}))
+    good = analyze(source, detector=BlobDetector(), landmarker=BoxLandmarker(), options=ONCE)
+    bad = analyze(
+        source, detector=BlobDetector(), landmarker=BoxLandmarker(unsure={0, 7, 8}, astray={12, 19}), options=ONCE
+    )
     for one, other in zip(good.tracks[0].faces, bad.tracks[0].faces, strict=True):
         assert one.landmarks is not None and other.landmarks is not None
         assert np.abs(one.landmarks - other.landmarks).max() < 2
-    hopeless = analyze(source, detector=BlobDetector(), landmarker=BoxLandmarker(astray=range(20)))
+    hopeless = analyze(source, detector=BlobDetector(), landmarker=BoxLandmarker(astray=range(20)), options=ONCE)
     assert all(f.landmarks is None for f in hopeless.tracks[0].faces), "but never invented"
 
 
@@ -200,7 +205,7 @@ def test_nobody_is_tracked_through_a_cut(tmp_path: Path) -> None:
         def detect(self, picture: Image) -> list[FaceDetection]:
             return [FaceDetection((100, 60, 130, 100), 0.9, (np.array([100, 60]) + FIVE * [30, 40]).astype(np.float32))]
 
-    plan = analyze(source, detector=Fixed())
+    plan = analyze(source, detector=Fixed(), options=ONCE)
     assert plan.notes["cuts"] == "15"
     assert [(t.faces[0].frame, t.faces[-1].frame) for t in plan.tracks] == [(0, 14), (15, 29)]
 
@@ -208,9 +213,16 @@ def test_nobody_is_tracked_through_a_cut(tmp_path: Path) -> None:
 def test_scores_and_times_can_be_chosen(tmp_path: Path) -> None:
     source = film(tmp_path / "in.mkv", 20)
     faint = BlobDetector(score=0.3, blind=range(2, 20))
-    assert analyze(source, detector=faint).tracks == ()
+    assert analyze(source, detector=faint, options=ONCE).tracks == ()
     faint.pictures = 0
-    assert len(analyze(source, detector=faint, options=AnalyzeOptions(high=0.3, hold=0)).tracks[0].faces) == 2
+    assert (
+        len(
+            analyze(source, detector=faint, options=AnalyzeOptions(high=0.3, hold=0, again=False, skip=False))
+            .tracks[0]
+            .faces
+        )
+        == 2
+    )
     for wrong in ({"low": 0.5}, {"high": 1.1}, {"hold": -1.0}):
         with pytest.raises(PlanError):
             AnalyzeOptions(**wrong)
@@ -225,7 +237,7 @@ def test_progress_sees_every_frame(tmp_path: Path) -> None:
             seen.append((label, total))
             yield item
 
-    analyze(source, detector=BlobDetector(), progress=progress)
+    analyze(source, detector=BlobDetector(), progress=progress, options=ONCE)
     assert len(seen) == 9 and {label for label, _ in seen} == {"analyze"}
 
 
@@ -243,7 +255,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     def peak(frames: int) -> int:
         source = film(tmp_path / f"{frames}.mkv", frames, size=(640, 384))
         tracemalloc.start()
-        analyze(source, detector=BlobDetector(blind=range(1, frames)))
+        analyze(source, detector=BlobDetector(blind=range(1, frames)), options=ONCE)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -284,7 +296,7 @@ def head_of(source: Path, target: Path, frames: int) -> Path:
 @pytest.mark.parametrize("clip", ["carphone.mp4", "headpose.mp4", "signing.mkv"])
 def test_every_sure_detection_in_real_clips_lies_in_the_plan(shared: Path, tmp_path: Path, clip: str) -> None:
     detector = Recorded()
-    plan = analyze(head_of(shared / "clips" / clip, tmp_path / "head.mkv", 16), detector=detector)
+    plan = analyze(head_of(shared / "clips" / clip, tmp_path / "head.mkv", 16), detector=detector, options=ONCE)
     assert plan.video.frames == 16
     faces = plan.by_frame()
     for frame, found in enumerate(detector.found):

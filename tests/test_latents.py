@@ -5,11 +5,23 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from revisage.models.latents import identity_code, shared_noise, standard_normal
+from revisage.models.latents import (
+    Veil,
+    damped,
+    identity_code,
+    mix,
+    secret_signs,
+    shared_noise,
+    standard_normal,
+    undamped,
+    unmix,
+)
+from revisage.pipeline.vault.keys import SecretKey, TrackKey, track_identity, track_stream, video_secret
 
 
 class Counter:
@@ -49,3 +61,80 @@ def test_other_streams_give_unrelated_numbers() -> None:
 def test_extreme_bytes_stay_finite() -> None:
     for byte in (b"\x00", b"\xff"):
         assert np.isfinite(standard_normal(lambda n, byte=byte: byte * n, (8,))).all()  # type: ignore[misc]
+
+
+def track_key(seed: int, digest: bytes = bytes(32), track: int = 1) -> TrackKey:
+    return track_identity(video_secret(SecretKey(seed.to_bytes(32, "big")), digest), track)
+
+
+def veil(key: TrackKey, stretch: int = 0, side: int = 32) -> Veil:
+    return Veil.drawn(track_stream(key, "noise", stretch).read, track_stream(key, "signs", stretch).read, side)
+
+
+@given(st.integers(0, 2**64), st.floats(0, 1), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_mixed_latents_stay_standard_normal(seed: int, carry: float, stretch: int) -> None:
+    own = veil(track_key(seed), stretch)
+    latent = np.random.default_rng(seed % 2**32).standard_normal((3, 32, 32)).astype(np.float32)
+    mixed = mix(latent, own.noise, own.signs, carry)
+    assert stats.kstest(mixed.ravel(), "norm").pvalue > 1e-5
+    for axis, shift in ((1, 1), (2, 1), (0, 1), (2, 7)):
+        rolled = np.roll(mixed, shift, axis)
+        assert abs(np.corrcoef(mixed.ravel(), rolled.ravel())[0, 1]) < 0.1  # 3072 numbers: five standard errors
+
+
+@given(st.integers(0, 2**64), st.floats(0.01, 1))
+@settings(max_examples=60, deadline=None)
+def test_unmix_undoes_mix(seed: int, carry: float) -> None:
+    own = veil(track_key(seed), side=8)
+    latent = np.random.default_rng(seed % 2**32).standard_normal((3, 8, 8)).astype(np.float32)
+    back = unmix(mix(latent, own.noise, own.signs, carry), own.noise, own.signs, carry)
+    # float32 rounds z', which may be near 6, and the division by carry makes that larger
+    assert float(np.abs(back - latent).max()) <= 4 * 2**-24 * 6 / carry
+
+
+def test_nothing_comes_out_of_what_carries_nothing() -> None:
+    own = veil(track_key(1), side=8)
+    assert np.array_equal(mix(np.ones_like(own.noise), own.noise, own.signs, 0), own.noise)
+    with pytest.raises(ValueError, match="carry"):
+        unmix(own.noise, own.noise, own.signs, 0)
+
+
+def test_veils_of_tracks_videos_stretches_and_keys_are_unrelated() -> None:
+    keys = [
+        (track_key(1), 0), (track_key(1, track=2), 0), (track_key(1, digest=bytes([1] * 32)), 0), (track_key(1), 1),
+        (track_key(2), 0), (track_key(1), 2**32 - 1),
+    ]  # fmt: skip
+    drawn = [veil(key, stretch, 64) for key, stretch in keys]
+    for kind in ("signs", "noise"):
+        rows = np.stack([getattr(v, kind).ravel() for v in drawn])
+        related = np.corrcoef(rows) - np.eye(len(rows))
+        assert float(np.abs(related).max()) < 0.045, kind  # 12288 numbers: five standard errors
+    for one in drawn:
+        assert abs(np.corrcoef(one.signs.ravel(), one.noise.ravel())[0, 1]) < 0.045
+        assert abs(float(one.signs.mean())) < 0.045
+        assert set(np.unique(one.signs)) == {-1.0, 1.0}
+
+
+def test_signs_take_a_bit_each() -> None:
+    asked: list[int] = []
+
+    def stream(count: int) -> bytes:
+        asked.append(count)
+        return b"\xf0" * count
+
+    assert secret_signs(stream, (2, 5)).tolist() == [[1, 1, 1, 1, -1], [-1, -1, -1, 1, 1]]
+    assert asked == [2]
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 1))
+@settings(max_examples=40, deadline=None)
+def test_undamped_undoes_damped(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    there = (rng.random((3, 16, 16)) < 0.8).astype(np.float32)
+    latent = rng.standard_normal((3, 16, 16)).astype(np.float32) * there
+    quiet = damped(latent, there, share)
+    np.testing.assert_allclose(undamped(quiet, there, share), latent, atol=2e-5)
+    cells = quiet.reshape(3, 4, 4, 4, 4).sum(axis=(2, 4))
+    np.testing.assert_allclose(cells, share * latent.reshape(3, 4, 4, 4, 4).sum(axis=(2, 4)), atol=1e-4)
+    assert not quiet[there == 0].any()

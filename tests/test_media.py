@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from films import VFR, Film, make  # type: ignore[import-not-found]
 
-from revisage.pipeline import media
 from revisage.pipeline.errors import DamagedMediaError, MediaError, NoVideoError, OutputError
 from revisage.pipeline.media import (
     Frame,
@@ -27,6 +26,7 @@ from revisage.pipeline.media import (
     encode_clip,
     encoders,
     file_digest,
+    hidden,
     open_video,
     video_digest,
 )
@@ -482,7 +482,7 @@ def test_an_interrupt_inside_a_write_is_not_lost(tmp_path: Path, monkeypatch: py
     source = make(tmp_path / "in.mkv", Film(time_base=MS))
     with open_video(source) as video:
         with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mkv", video) as writer:
-            monkeypatch.setattr(media, "memoryview", stop, raising=False)
+            monkeypatch.setattr(hidden, "memoryview", stop, raising=False)
             for frame in video.frames():
                 writer.write(frame, frame.planes)
         monkeypatch.undo()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from revisage.models import layout
 from revisage.pipeline.types import Box, FaceDetection, Float, Image, Origin, Track, TrackedFace
 from revisage.trackers.base import Sighting, Tracker
-from revisage.trackers.cuts import CutFinder
+from revisage.trackers.cuts import Change, CutFinder
 from revisage.trackers.link import LinkOptions, link
 from revisage.trackers.norfair import NorfairTracker
 from revisage.trackers.smooth import local_linear, smooth
@@ -58,7 +58,11 @@ def track(
         found = [p.detection(t) for p in people if frame not in p.unseen | p.absent]
         for number, face in zip(tracker.update(found, frame, t), found, strict=True):
             tracklets.setdefault(number, []).append(Sighting(frame, face))
-    return link(tracklets.values(), times, SIZE, cuts=cuts, options=LinkOptions(**options))
+    return link(tracklets.values(), times, SIZE, cuts=hard(cuts), options=LinkOptions(**options))
+
+
+def hard(cuts: Iterable[int]) -> list[Change]:
+    return [Change(cut, cut) for cut in sorted(cuts)]
 
 
 def clock(rate: float, seconds: float) -> list[float]:
@@ -259,7 +263,7 @@ def test_every_sure_detection_lies_in_the_plan(
         assert len(set(ids)) == len(faces), "one face a frame and tracklet, none dropped"
         for number, face in zip(ids, faces, strict=True):
             tracklets.setdefault(number, []).append(Sighting(frame, face))
-    tracks = [smooth(t, times, SIZE) for t in link(tracklets.values(), times, SIZE, cuts=sorted(cuts))]
+    tracks = [smooth(t, times, SIZE) for t in link(tracklets.values(), times, SIZE, cuts=hard(cuts))]
     check_shape(tracks, len(film))
     planned = {frame: [f.box for t in tracks for f in t.faces if f.frame == frame] for frame in range(len(film))}
     for frame, found in enumerate(film):
@@ -438,10 +442,10 @@ def scene(seed: int) -> Image:
     return np.kron(coarse, np.ones((24, 24, 1), np.float32)).astype(np.uint8)
 
 
-def cuts_of(film: Iterable[Image]) -> list[int]:
+def cuts_of(film: Iterable[Image]) -> list[Change]:
     finder = CutFinder()
-    for picture in film:
-        finder.push(picture)
+    for frame, picture in enumerate(film):
+        finder.push(picture, frame / 25)
     return finder.finish()
 
 
@@ -454,7 +458,7 @@ def pan(picture: Image, frames: int, step: int) -> list[Image]:
 def test_every_change_of_scene_is_a_cut_and_nothing_else(lengths: list[int], step: int) -> None:
     shots = [pan(scene(i), max(n, 4), step) for i, n in enumerate(lengths)]
     expected = list(np.cumsum([len(s) for s in shots])[:-1])
-    assert cuts_of(p for shot in shots for p in shot) == expected
+    assert cuts_of(p for shot in shots for p in shot) == hard(expected)
 
 
 def test_a_flash_is_no_cut() -> None:
@@ -464,13 +468,22 @@ def test_a_flash_is_no_cut() -> None:
     assert cuts_of(film) == []
 
 
-def test_a_fade_is_no_cut() -> None:
+def test_a_dissolve_is_one_change_and_its_length_is_known() -> None:
     start, end = scene(0).astype(np.float32), scene(1).astype(np.float32)
-    film = [(start * (1 - a) + end * a).astype(np.uint8) for a in np.linspace(0, 1, 25)]
-    assert cuts_of(film) == []
+    mixed = [(start * (1 - a) + end * a).astype(np.uint8) for a in np.linspace(0, 1, 25)]
+    ((first, last),) = cuts_of([scene(0)] * 12 + mixed + [scene(1)] * 12)
+    assert abs(first - 13) <= 1 and abs(last - 36) <= 1
+
+
+def test_a_picture_that_grows_darker_is_no_cut_and_one_that_goes_black_is() -> None:
+    light = scene(0).astype(np.float32)
+    dusk = [(light * a).astype(np.uint8) for a in np.linspace(1, 0.25, 30)]
+    assert cuts_of([scene(0)] * 10 + dusk + [dusk[-1]] * 10) == []
+    gone = [(light * a).astype(np.uint8) for a in np.linspace(1, 0, 30)]
+    assert len(cuts_of([scene(0)] * 10 + gone + [gone[-1]] * 10)) == 1
 
 
 def test_the_last_frame_may_be_a_shot_of_its_own() -> None:
-    assert cuts_of([*pan(scene(0), 5, 1), scene(1)]) == [5]
+    assert cuts_of([*pan(scene(0), 5, 1), scene(1)]) == hard([5])
     assert cuts_of([scene(0)]) == []
     assert cuts_of([]) == []

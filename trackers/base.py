@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from revisage.pipeline.types import FaceDetection, Float
 
@@ -16,6 +18,15 @@ class Sighting:
     frame: int  # 0-based
     detection: FaceDetection
     landmarks: Float | None = None  # (LANDMARK_COUNT, 2), pixels of the stored frame
+    looked: bool = True  # False: nobody looked, because the picture was that of the frame before
+
+
+def shifted(sighting: Sighting, by: Float) -> Sighting:
+    """The same sighting with its box and points moved `by` (2,) pixels; its landmarks stay where they are."""
+    found = sighting.detection
+    x0, y0, x1, y1 = (float(v) for v in np.array(found.box) + np.tile(by, 2))
+    moved = replace(found, box=(x0, y0, x1, y1), points=(found.points + by).astype(np.float32))
+    return replace(sighting, detection=moved)
 
 
 Tracklet = Sequence[Sighting]  # one person, uninterrupted as far as the tracker could see; frames rising, one each

@@ -29,8 +29,11 @@ _UPRIGHT = ((-0.5, 0.0), (0.5, 0.0), (0.0, 0.6), (-0.4, 1.1), (0.4, 1.1))
 _FACE = CropTemplate("face", tuple((x + 0.5, y + 0.5) for x, y in _UPRIGHT))  # `align` takes half a pixel off
 
 
-def smooth(track: Track, times: Sequence[float], size: tuple[int, int]) -> Track:
+def smooth(track: Track, times: Sequence[float], size: tuple[int, int], camera: Float | None = None) -> Track:
     """The same track, steadier. `times`: seconds of every frame of the film; `size`: width and height of the picture.
+
+    `camera` (F, 2): by how many pixels what stands still has moved in each frame of the film. That motion is real and
+    stays; only what the face does on top of it is smoothed.
 
     The box of a frame contains the box it had before, so that smoothing uncovers nothing. With landmarks in any frame
     of the track, all frames have them afterwards and `points` are those five of the landmarks.
@@ -39,9 +42,10 @@ def smooth(track: Track, times: Sequence[float], size: tuple[int, int]) -> Track
     t = np.array([times[f.frame] for f in faces], np.float64)
     trust = np.array([_TRUST[f.origin] for f in faces], np.float64)
     scale = np.array([max(_width(f.box), 1.0) for f in faces], np.float64)
-    boxes = _smooth_boxes(faces, t, trust, scale, size)
-    points = _steady(np.stack([f.points for f in faces]), t, trust, scale, SLOW)
-    landmarks = _smooth_landmarks(faces, t, trust, scale)
+    shift = np.zeros((len(faces), 2)) if camera is None else np.asarray(camera, np.float64)[[f.frame for f in faces]]
+    boxes = _smooth_boxes(faces, t, trust, scale, size, shift)
+    points = _steady(np.stack([f.points for f in faces]), t, trust, scale, SLOW, shift)
+    landmarks = _smooth_landmarks(faces, t, trust, scale, shift)
     smoothed = [
         replace(face, box=box, points=five, landmarks=dense)
         for face, box, five, dense in zip(faces, boxes, points, landmarks, strict=True)
@@ -85,26 +89,32 @@ def _smooth_boxes(
     trust: NDArray[np.float64],
     scale: NDArray[np.float64],
     size: tuple[int, int],
+    shift: NDArray[np.float64],
 ) -> list[Box]:
     raw = np.array([f.box for f in faces], np.float64).reshape(-1, 2, 2)
-    steady = _steady(raw, t, trust, scale, SLOW).astype(np.float64)
+    steady = _steady(raw, t, trust, scale, SLOW, shift).astype(np.float64)
     low = np.minimum(raw[:, 0], np.maximum(steady[:, 0], 0))
     high = np.maximum(raw[:, 1], np.minimum(steady[:, 1], size))
     return [(float(a[0]), float(a[1]), float(b[0]), float(b[1])) for a, b in zip(low, high, strict=True)]
 
 
 def _smooth_landmarks(
-    faces: Sequence[TrackedFace], t: NDArray[np.float64], trust: NDArray[np.float64], scale: NDArray[np.float64]
+    faces: Sequence[TrackedFace],
+    t: NDArray[np.float64],
+    trust: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    shift: NDArray[np.float64],
 ) -> list[Float | None]:
     dense = [f.landmarks for f in faces if f.landmarks is not None]
     if len(dense) < len(faces):
         return [None] * len(faces)
     five = np.stack([layout.five_points(d) for d in dense])
-    steady = _steady(five, t, trust, scale, SLOW)
+    steady = _steady(five, t, trust, scale, SLOW, shift)
     shapes = np.stack([transform(d, align(p, _FACE, 1)) for d, p in zip(dense, five, strict=True)])
     ones = np.ones_like(scale)
-    slow = _steady(shapes, t, trust, ones, SLOW)
-    fast = _steady(shapes, t, trust, ones, FAST)
+    still = np.zeros_like(shift)
+    slow = _steady(shapes, t, trust, ones, SLOW, still)
+    fast = _steady(shapes, t, trust, ones, FAST, still)
     for group in _LIVELY:
         slow[:, group] = fast[:, group]
     return [transform(s, invert(align(p, _FACE, 1))) for s, p in zip(slow, steady, strict=True)]
@@ -116,15 +126,19 @@ def _steady(
     trust: NDArray[np.float64],
     scale: NDArray[np.float64],
     sigma: float,
+    shift: NDArray[np.float64],
 ) -> Float:
-    """`values` (N, K, 2) smoothed, point by point drawn back to the raw value where that is far off; float32."""
-    raw = np.asarray(values, np.float64)
+    """`values` (N, K, 2) smoothed, point by point drawn back to the raw value where that is far off; float32.
+
+    `shift` (N, 2) is taken out before and put back after.
+    """
+    raw = np.asarray(values, np.float64) - shift[:, None]
     calm = local_linear(raw.reshape(len(raw), -1), t, trust, sigma).reshape(raw.shape)
     off = raw - calm
     far = (off**2).sum(axis=-1, keepdims=True)
     noise = ((_JITTER * scale) ** 2)[:, None, None]
     real = far / (far + noise) * np.minimum(trust, 1.0)[:, None, None]
-    return np.asarray(calm + real * off, np.float32)
+    return np.asarray(calm + real * off + shift[:, None], np.float32)
 
 
 def local_linear(

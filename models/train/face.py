@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,12 +27,15 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
 
-from revisage.models import layout
+from revisage.models import landmarks, layout
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
-from revisage.models.generator import calmed
 from revisage.models.identity import IdentityEmbedding, IdentityEncoder
+from revisage.models.inpaint import calmed
 from revisage.models.sampler import ddim, trailing
+from revisage.models.train.critic import Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
 from revisage.models.train.data import Portrait, load_portraits, split
 from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
@@ -60,10 +63,34 @@ class Batch:
     mask: Tensor  # (B, 1, SIZE, SIZE) in 0..1
     drawing: Tensor  # (B, 3, SIZE, SIZE)
     view: Tensor  # (B, 3, 64, 64), the same face, seen otherwise
+    grid: Tensor  # (B, 112, 112, 2), cuts the landmark network's crop out of `clean`, as `F.grid_sample` takes it
+
+    def first(self, count: int) -> Batch:
+        """The first `count` rows."""
+        return Batch(*(getattr(self, field.name)[:count] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One sample before it is a tensor: uint8, RGB."""
+
+    picture: Image  # (SIZE, SIZE, 3)
+    mask: Gray  # (SIZE, SIZE), 255 where to paint
+    drawing: Image  # (SIZE, SIZE, 3)
+    view: Image  # (64, 64, 3)
+    grid: Float  # (112, 112, 2)
 
 
 class Networks(nn.Module):
-    """All that is trained. `unet` and `identity` are exported, `encoder` is not."""
+    """All that is trained. `unet` and `identity` are exported, `encoder` is not.
+
+    `centre` and `spread` follow the mean (CODE,) and covariance (CODE, CODE) of the encoder's codes. Codes are drawn
+    from that Gaussian, so that a drawn code is one the network has seen; `export` folds it into `identity`, which then
+    takes a standard normal code.
+    """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,6 +107,30 @@ class Networks(nn.Module):
         )
         self.identity = IdentityEmbedding(CODE, 4 * CHANNELS[0])
         self.encoder = IdentityEncoder(CODE)
+        self.register_buffer("centre", torch.zeros(CODE))
+        self.register_buffer("spread", torch.eye(CODE))
+
+    def encode(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """A code for each view, (B, CODE), drawn from its posterior; the mean KL divergence to N(0, I), nats."""
+        mean, log_variance = self.encoder(view)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean), kl
+
+    @torch.no_grad()
+    def observe(self, codes: Tensor, share: float = 0.02) -> None:
+        """Let `centre` and `spread` follow a batch of codes."""
+        codes = codes.float()
+        self.centre.lerp_(codes.mean(0), share)
+        offsets = codes - self.centre
+        self.spread.lerp_((offsets[:, :, None] * offsets[:, None, :]).mean(0), share)
+
+    def spread_root(self) -> Tensor:
+        """Lower triangular (CODE, CODE), float32: times a standard normal vector, plus `centre`, a code."""
+        return torch.linalg.cholesky(self.spread.float() + 1e-4 * torch.eye(CODE))
+
+    def draw(self, normal: Tensor) -> Tensor:
+        """Standard normal (B, CODE) -> codes as the encoder makes them."""
+        return normal @ self.spread_root().T + self.centre
 
     def predict(self, noisy: Tensor, batch: Batch, timesteps: Tensor, code: Tensor) -> Tensor:
         """Clean picture (B, 3, SIZE, SIZE) predicted from the noisy one."""
@@ -120,25 +171,33 @@ def _sitter(portrait: Portrait) -> Sitter:
     return Sitter(geometry.crop(portrait.read(), matrix, KEPT), geometry.transform(portrait.landmarks, matrix))
 
 
-def sample(portrait: Sitter, rng: np.random.Generator, *, augment: bool = True) -> tuple[Image, Gray, Image, Image]:
-    """(picture, mask, drawing, view): a training crop, what is painted, the landmark drawing, the encoder's view."""
-    pixels, landmarks = portrait.pixels, portrait.landmarks
+def sample(portrait: Sitter, rng: np.random.Generator, *, augment: bool = True) -> Row:
+    """A training crop, what is painted of it, the landmark drawing, the encoder's view."""
+    pixels, points = portrait.pixels, portrait.landmarks
     if augment and rng.random() < 0.5:
-        pixels, landmarks = pixels[:, ::-1], layout.mirror(landmarks, KEPT)
-    matrix = geometry.align(layout.five_points(landmarks), FACE_TEMPLATE, SIZE)
+        pixels, points = pixels[:, ::-1], layout.mirror(points, KEPT)
+    matrix = geometry.align(layout.five_points(points), FACE_TEMPLATE, SIZE)
     dilate = 0.25
     if augment:
         matrix = _jitter(rng, SIZE, scale=0.07, turn=8, shift=0.025) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
         dilate = rng.uniform(0.1, 0.6)
     picture = geometry.crop(np.ascontiguousarray(pixels), matrix, SIZE)
-    points = geometry.transform(landmarks, matrix)
+    points = geometry.transform(points, matrix)
     if augment:
         picture = _degrade(_colour(picture, rng, 0.15, 0.0), rng)
         points = points + rng.normal(0, rng.uniform(0, 0.6), points.shape).astype(np.float32)
     mask = face_mask(points, SIZE, dilate=dilate)
     if augment and rng.random() < 0.5:
         mask |= _ellipse(points, rng)
-    return picture, mask, draw_landmarks(points, SIZE), _view(portrait, rng)
+    return Row(picture, mask, draw_landmarks(points, SIZE), _view(portrait, rng), _landmark_grid(points))
+
+
+def _landmark_grid(points: Float) -> Float:
+    """Where each pixel of the landmark network's crop lies in the training crop, from -1 to 1."""
+    matrix = geometry.invert(geometry.align(layout.five_points(points), landmarks.TEMPLATE, landmarks.SIZE))
+    axis = np.arange(landmarks.SIZE, dtype=np.float32)
+    places = geometry.transform(np.stack(np.meshgrid(axis, axis), axis=-1), matrix)
+    return (2 * places + 1) / SIZE - 1
 
 
 def _ellipse(points: Float, rng: np.random.Generator) -> Gray:
@@ -193,12 +252,13 @@ def _degrade(picture: Image, rng: np.random.Generator) -> Image:
     return picture
 
 
-def make_batch(rows: list[tuple[Image, Gray, Image, Image]]) -> Batch:
+def make_batch(rows: Sequence[Row]) -> Batch:
     """Stack samples into tensors."""
-    pictures, masks, drawings, views = zip(*rows, strict=True)
-    removed = [remove_face(picture, mask) for picture, mask in zip(pictures, masks, strict=True)]
-    mask = torch.from_numpy(np.stack(masks)[:, None]).float() / 255
-    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), _tensor(views))
+    removed = [remove_face(row.picture, row.mask) for row in rows]
+    mask = torch.from_numpy(np.stack([row.mask for row in rows])[:, None]).float() / 255
+    grid = torch.from_numpy(np.stack([row.grid for row in rows]))
+    pictures, drawings, views = ([getattr(row, name) for row in rows] for name in ("picture", "drawing", "view"))
+    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), _tensor(views), grid)
 
 
 def _tensor(pictures: Any) -> Tensor:
@@ -226,21 +286,130 @@ def draw_timesteps(count: int, mean: float, std: float, end: float) -> Tensor:
     return torch.where(torch.rand(count) < end, torch.full_like(t, 999), t).round().long()
 
 
-def loss_of(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> tuple[Tensor, dict[str, float]]:
-    """Squared error and gradient error of the predicted picture inside the mask, plus the code's KL divergence."""
-    mean, log_variance = nets.encoder(batch.view)
-    code = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-    t = draw_timesteps(len(mean), args.time_mean, args.time_std, args.time_end)
+@dataclass(frozen=True, slots=True, eq=False)
+class Painted:
+    """What the painter made of a batch: first every row with its own code, then some with a code drawn from N(0, I)."""
+
+    batch: Batch  # rows as in `picture`
+    picture: Tensor  # (B + D, 3, SIZE, SIZE), what was there outside the mask
+    predicted: Tensor  # the same, with the network's own pixels outside the mask
+    known: int  # B
+    drawn: Tensor  # (D, CODE)
+    kl: Tensor  # (), nats
+
+
+def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> Painted:
+    """One pass: the batch at random timesteps, and the first `--drawn` rows again from nothing but noise."""
+    count, extra = len(batch.clean), args.drawn
+    own, kl = nets.encode(batch.view)
+    nets.observe(own)
+    drawn = nets.draw(torch.randn(extra, CODE))
+    t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), torch.full((extra,), 999)])
+    both = Batch(*(torch.cat([getattr(b, f.name) for b in (batch, batch.first(extra))]) for f in fields(Batch)))
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
-    noisy = signal * batch.clean + noise_level * torch.randn_like(batch.clean)
-    predicted = nets.predict(noisy, batch, t, code)
-    weight = batch.mask + 0.1
-    error = predicted - batch.clean
-    squared = (error.square() * weight).sum() / weight.sum() / 3
+    noise = torch.randn_like(both.clean)
+    calm = torch.rand(len(noise), 1, 1, 1) < 0.5  # in use the noise is calm where nothing else is known
+    noise = torch.where(calm & (t == 999)[:, None, None, None], calmed(noise, CALM), noise)
+    predicted = nets.predict(signal * both.clean + noise_level * noise, both, t, torch.cat([own, drawn])).float()
+    picture = predicted * both.mask + both.clean * (1 - both.mask)
+    return Painted(both, picture, predicted, count, drawn, kl)
+
+
+def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
+    """Pixels: absolute, squared and gradient error of the rows painted with their own code, inside the mask mostly."""
+    target, mask = made.batch.clean[: made.known], made.batch.mask[: made.known]
+    weight = mask + 0.1
+    error = made.predicted[: made.known] - target
+    pixels = ((error.abs() + error.square()) * weight).sum() / weight.sum() / 3
     edges = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-    parts = {"mse": squared.item(), "edges": edges.item(), "kl": kl.item()}
-    return squared + args.edges * edges + args.kl * kl, parts
+    return pixels + args.edges * edges
+
+
+def tone_loss(made: Painted) -> Tensor:
+    """Light and tone of the rows painted with a drawn code: they are the surroundings' business, not the code's."""
+    kept, wanted = made.picture[made.known :], made.batch.clean[made.known :]
+    return (F.avg_pool2d(kept, 32) - F.avg_pool2d(wanted, 32)).abs().mean()
+
+
+def code_loss(nets: Networks, made: Painted) -> Tensor:
+    """The drawn code read back from its face (Zhu et al., *BicycleGAN*, 2017, equation 5), so that it is not ignored.
+
+    In standard deviations of the codes. The encoder itself is not taught by it.
+    """
+    centre = torch.tensor([[0.695, 0.0, 0.0], [0.0, 0.695, 0.06]]).expand(len(made.drawn), 2, 3)
+    grid = F.affine_grid(centre, [len(made.drawn), 3, 64, 64], align_corners=False)
+    view = F.grid_sample(made.picture[made.known :], grid, align_corners=False)
+    frozen = {name: value.detach() for name, value in nets.encoder.named_parameters()}
+    mean, _ = functional_call(nets.encoder, frozen, (view,))
+    return cast(Tensor, ((mean - made.drawn).abs() / nets.spread.diagonal().sqrt()).mean())
+
+
+class Teachers(nn.Module):
+    """What is needed beside `Networks` once faces have appeared: a critic, and eyes for landmarks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critic, self.features = Critic(), FaceFeatures()
+
+    def verdicts(self, picture: Tensor, batch: Batch, same: Augmentation) -> list[Tensor]:
+        """The critic's maps and verdicts on `picture` (B, 3, SIZE, SIZE), painted or not, in the place of `batch`."""
+        maps: list[Tensor] = self.critic(same.apply(torch.cat([picture, batch.drawing, batch.mask * 2 - 1], dim=1)))
+        return maps
+
+    def landmark_losses(self, made: Painted) -> tuple[Tensor, Tensor]:
+        """Mean distance of the landmarks in interocular distances, all rows; likeness of the maps, own codes only."""
+        with torch.autocast("cpu", enabled=False):
+            with torch.no_grad():
+                points, maps = self.features(made.batch.clean[: made.known], made.batch.grid[: made.known])
+                points = torch.cat([points, points[: len(made.drawn)]])
+            found, painted_maps = self.features(made.picture, made.batch.grid)
+        gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
+        return gaps.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
+
+
+def learn(
+    nets: Networks, teachers: Teachers, painter: Optimizer, judge: Optimizer, batch: Batch, args: argparse.Namespace
+) -> dict[str, float]:
+    """One step of the painter, one of the critic. Returns the weighted parts of their losses."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+        made = painted(nets, batch, alphas(), args)
+        same = Augmentation.draw(len(made.picture))
+        parts = {"pixels": likeness_loss(made, args), "kl": args.kl * made.kl} | taught(
+            nets, teachers, made, same, args
+        )
+    _descend(painter, nets, cast(Tensor, sum(parts.values())))
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+        real = teachers.verdicts(batch.clean, batch, same)
+        parts["critic"] = verdict_loss(real, teachers.verdicts(made.picture.detach(), made.batch, same))
+    _descend(judge, teachers.critic, parts["critic"])
+    return {name: value.item() for name, value in parts.items()} | {"nats": made.kl.item()}
+
+
+def taught(
+    nets: Networks, teachers: Teachers, made: Painted, same: Augmentation, args: argparse.Namespace
+) -> dict[str, Tensor]:
+    """What the teachers say of the painted rows, weighted."""
+    places, maps = teachers.landmark_losses(made)
+    teachers.critic.requires_grad_(False)
+    own = made.batch.first(made.known)
+    real = teachers.verdicts(own.clean, own, same)
+    fake = teachers.verdicts(made.picture, made.batch, same)
+    teachers.critic.requires_grad_(True)
+    return {
+        "places": args.places * places,
+        "maps": args.maps * maps,
+        "looks": args.looks * likeness(real[:-2], [f[: made.known] for f in fake[:-2]]),
+        "tone": args.tone * tone_loss(made),
+        "code": args.code * code_loss(nets, made),
+        "real": args.real * realism(fake),
+    }
+
+
+def _descend(optimizer: Optimizer, module: nn.Module, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimizer.step()
 
 
 @torch.inference_mode()
@@ -263,7 +432,7 @@ def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int
     codes = torch.randn((5, 1, CODE), generator=torch_rng)
     columns = [batch.clean, batch.removed]
     for i in range(5):
-        code = nets.encoder(batch.view)[0] if i == 0 else codes[i].expand(len(people), -1)
+        code = nets.encoder(batch.view)[0] if i == 0 else nets.draw(codes[i]).expand(len(people), -1)
         x = paint(nets, batch, code, noise[i].expand(len(people), -1, -1, -1), steps)
         columns.append(x * batch.mask + batch.clean * (1 - batch.mask))
     sheet = torch.cat([torch.cat(list(c), dim=1) for c in columns], dim=2)
@@ -271,9 +440,19 @@ def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int
     cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
+def standardised(nets: Networks) -> IdentityEmbedding:
+    """`nets.identity` for codes from N(0, I): centre and spread folded into its first layer."""
+    identity = deepcopy(nets.identity)
+    first = cast(nn.Linear, identity.layers[0])
+    with torch.no_grad():
+        first.bias += first.weight @ nets.centre
+        first.weight.copy_(first.weight @ nets.spread_root())
+    return identity
+
+
 def export(nets: Networks, folder: Path) -> None:
     """A diffusers folder in half precision, plus `revisage.json`."""
-    for name, model in (("unet", nets.unet), ("identity", nets.identity)):
+    for name, model in (("unet", nets.unet), ("identity", standardised(nets))):
         deepcopy(model).half().save_pretrained(folder / name, safe_serialization=True)
     schedule().save_pretrained(folder / "scheduler")
     about = {
@@ -301,30 +480,33 @@ def train(args: argparse.Namespace) -> None:
     portraits, held_out = load(usable), load(kept_out)
     print(f"{len(portraits)} portraits to learn from, {len(held_out)} held out", flush=True)
     nets = Networks()
+    if args.first:
+        _start_from(nets, args.first)
+    nets.to(memory_format=torch.channels_last)
     average = deepcopy(nets).requires_grad_(False)
-    optimizer = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.99))
-    step = _resume(run / "last.pt", nets, average, optimizer)
-    table = alphas()
+    teachers = Teachers().to(memory_format=torch.channels_last)
+    painter = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True)
+    judge = torch.optim.AdamW(
+        teachers.critic.parameters(), lr=2 * args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True
+    )
+    parts = {"nets": nets, "average": average, "critic": teachers.critic, "painter": painter, "judge": judge}
+    step = _resume(run / "last.pt", parts)
     began, seen = time.monotonic(), step
     sums: dict[str, float] = {}
     for batch in batches(portraits, args.batch, seed=step):
-        for group in optimizer.param_groups:
-            group["lr"] = args.rate * min(1.0, (step + 1) / 200)
-        loss, parts = loss_of(nets, batch, table, args)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
-        optimizer.step()
+        for optimizer, rate in ((painter, args.rate), (judge, 2 * args.rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (step - seen + 1) / 100)
+        losses = learn(nets, teachers, painter, judge, batch, args)
         step += 1
         _follow(average, nets, min(args.ema, (step + 1) / (step + 10)))
-        sums = {k: sums.get(k, v) * 0.98 + v * 0.02 for k, v in parts.items()}
+        sums = {k: sums.get(k, v) * 0.98 + v * 0.02 for k, v in losses.items()}
         if step % 50 == 0:
             speed = (step - seen) * args.batch / (time.monotonic() - began)
             print(step, {k: round(v, 4) for k, v in sums.items()}, f"{speed:.1f} samples/s", flush=True)
         done = step >= args.steps or time.monotonic() - began > args.minutes * 60
         if step % args.save == 0 or done:
-            state = {"step": step, "nets": nets.state_dict(), "average": average.state_dict()}
-            torch.save(state | {"optimizer": optimizer.state_dict()}, run / "new.pt")
+            torch.save({"step": step} | {k: v.state_dict() for k, v in parts.items()}, run / "new.pt")
             (run / "new.pt").replace(run / "last.pt")
             contact_sheet(average, held_out, run / "contact.png")
             export(average, run / "export")
@@ -332,13 +514,18 @@ def train(args: argparse.Namespace) -> None:
             return
 
 
-def _resume(path: Path, nets: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _start_from(nets: Networks, folder: Path) -> None:
+    """Take the two exported networks of a model folder; the encoder starts anew and learns their code."""
+    nets.unet.load_state_dict(UNet2DModel.from_pretrained(folder / "unet").state_dict())
+    nets.identity.load_state_dict(IdentityEmbedding.from_pretrained(folder / "identity").state_dict())
+
+
+def _resume(path: Path, parts: Mapping[str, nn.Module | Optimizer]) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
-    nets.load_state_dict(state["nets"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     return int(state["step"])
 
 
@@ -346,18 +533,29 @@ def _resume(path: Path, nets: nn.Module, average: nn.Module, optimizer: torch.op
 def _follow(average: nn.Module, nets: nn.Module, decay: float) -> None:
     for slow, fast in zip(average.parameters(), nets.parameters(), strict=True):
         slow.lerp_(fast, 1 - decay)
+    for slow, fast in zip(average.buffers(), nets.buffers(), strict=True):
+        slow.copy_(fast)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--portraits", type=Path, required=True, help="folder with images/ and landmarks.npz")
     parser.add_argument("--run", type=Path, default=Path("runs/face"), help="checkpoints, contact sheet and export")
+    parser.add_argument("--first", type=Path, help="model folder to start from when the run is new")
+    parser.add_argument("--bf16", action="store_true", help="mixed precision; faster where the CPU has AVX-512 BF16")
     parser.add_argument("--steps", type=int, default=10**9)
     parser.add_argument("--minutes", type=float, default=10**9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--kl", type=float, default=1e-4, help="weight of the code's KL divergence, per nat")
+    parser.add_argument("--drawn", type=int, default=12, help="rows of each batch painted again with a drawn code")
+    parser.add_argument("--places", type=float, default=0.5, help="weight of the landmarks' error")
+    parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
+    parser.add_argument("--looks", type=float, default=0.2, help="weight of the critic's maps")
+    parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a drawn code")
+    parser.add_argument("--code", type=float, default=0.05, help="weight of the drawn code's reading")
+    parser.add_argument("--real", type=float, default=0.02, help="weight of the critic's verdict")
+    parser.add_argument("--kl", type=float, default=4e-5, help="weight of the code's KL divergence, per nat")
     parser.add_argument("--edges", type=float, default=0.1, help="weight of the gradient error")
     parser.add_argument("--time-mean", type=float, default=1.3)
     parser.add_argument("--time-std", type=float, default=1.4)

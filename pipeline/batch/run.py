@@ -30,7 +30,7 @@ from types import FrameType
 from typing import Literal
 
 from revisage.pipeline.batch.journal import Journal, Row
-from revisage.pipeline.errors import BatchError, OutputError, RevisageError
+from revisage.pipeline.errors import BatchError, LeakError, OutputError, RevisageError
 from revisage.pipeline.media import container_of, file_digest, open_video
 from revisage.pipeline.places import index_path
 from revisage.pipeline.run import JobOptions, JobReport, KeyRing, Workshop
@@ -68,6 +68,8 @@ class FileResult:
     people: int = 0
     sha256: str = ""
     warnings: tuple[str, ...] = ()
+    verified: bool = False  # somebody looked at the finished video again
+    leaks: int = 0  # faces that showed, over all frames; then there is no output
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +364,9 @@ def work(task: Task) -> FileResult:
         return _done(item, workshop.anonymize(item.source, item.output, task.keys, overwrite=True))
     except KeyboardInterrupt:
         return FileResult(item.name, "interrupted", item.output)
+    except LeakError as leak:
+        seconds, leaks = time.monotonic() - began, len(leak.report.leaks)
+        return FileResult(item.name, "failed", item.output, _line(leak), seconds, verified=True, leaks=leaks)
     except Exception as error:  # one bad file must not stop the rest
         return FileResult(item.name, "failed", item.output, _line(error), time.monotonic() - began)
 
@@ -377,6 +382,7 @@ def _done(item: Item, report: JobReport) -> FileResult:
         people=report.render.tracks,
         sha256=report.sha256,
         warnings=report.warnings,
+        verified=report.verification is not None,
     )
 
 

@@ -94,6 +94,7 @@ class TrackRecord:
     last: int  # frame number, inclusive
     segments: int  # how many are sealed
     geometry: Sequence[Json] = ()  # the caller's, for instance one item a frame
+    person: int | None = None  # whose track it is, from 1, where several may be one person's; recipients alone learn it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,10 +106,11 @@ class IndexDocument:
     tracks: tuple[TrackRecord, ...]  # ids rising
     derived_from: str | None = None  # age1… of the key that `secret` is derived from; None: it is random
     dropped: Mapping[str, Json] = field(default_factory=dict)  # container metadata that the output does not show
+    kept: tuple[TrackRecord, ...] = ()  # people left as filmed, so that a verifier takes nobody else for them
 
     def to_json(self, video_id: str) -> bytes:
         """Plaintext of `index.age`."""
-        fields = {
+        fields: dict[str, Json] = {
             "video_id": video_id,
             "secret": self.secret.reveal().hex(),
             "derived_from": self.derived_from,
@@ -116,6 +118,8 @@ class IndexDocument:
             "tracks": [_record_json(t) for t in self.tracks],
             "dropped": dict(self.dropped),
         }
+        if self.kept:
+            fields["kept"] = [_record_json(t) for t in self.kept]
         return _dump("revisage-index", fields)
 
     @classmethod
@@ -127,7 +131,8 @@ class IndexDocument:
         if any(a.id >= b.id for a, b in pairwise(tracks)):
             raise TamperedError(f"{INDEX_ENTRY} lists its tracks out of order: get a sound copy of the index")
         secret = VideoSecret(bytes.fromhex(fields["secret"]))
-        return cls(secret, _settings(fields["settings"]), tracks, fields["derived_from"], fields["dropped"])
+        kept = tuple(_record(t) for t in fields.get("kept", []))
+        return cls(secret, _settings(fields["settings"]), tracks, fields["derived_from"], fields["dropped"], kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +151,10 @@ class TrackSheet:
     settings: Settings
 
     def to_json(self, binding: Binding) -> bytes:
-        """Plaintext of `tracks/NNNN/track.age`; the hash of the input stays out of it."""
+        """Plaintext of `tracks/NNNN/track.age`; the hash of the input stays out of it, and who else is who."""
         settings = _settings_json(replace(self.settings, video=replace(self.settings.video, sha256="")))
-        return _dump("revisage-track", {**asdict(binding), "record": _record_json(self.record), "settings": settings})
+        record = _record_json(replace(self.record, person=None))
+        return _dump("revisage-track", {**asdict(binding), "record": record, "settings": settings})
 
     @classmethod
     def from_json(cls, data: bytes, binding: Binding, track: int) -> TrackSheet:
@@ -299,12 +305,13 @@ def _placement(fields: Mapping[str, Json]) -> Placement:
 
 def _record_json(record: TrackRecord) -> dict[str, Json]:
     numbers = {"id": record.id, "first": record.first, "last": record.last, "segments": record.segments}
-    return {**numbers, "geometry": list(record.geometry)}
+    person = {} if record.person is None else {"person": record.person}
+    return {**numbers, **person, "geometry": list(record.geometry)}
 
 
 def _record(fields: Mapping[str, Json]) -> TrackRecord:
     number, first, last, segments = (int(fields[name]) for name in ("id", "first", "last", "segments"))
-    return TrackRecord(number, first, last, segments, tuple(fields["geometry"]))
+    return TrackRecord(number, first, last, segments, tuple(fields["geometry"]), fields.get("person"))
 
 
 def _settings_json(settings: Settings) -> dict[str, Json]:
@@ -338,15 +345,15 @@ def _settings(fields: Mapping[str, Json]) -> Settings:
     return Settings(info, fields["generator"], float(fields["carry"]), fields["seal"])
 
 
-def _object(**properties: Json) -> dict[str, Json]:
-    """Schema of an object with exactly these fields."""
-    required = list(properties)
+def _object(optional: Sequence[str] = (), **properties: Json) -> dict[str, Json]:
+    """Schema of an object with exactly these fields, of which the `optional` ones may be missing."""
+    required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _document(name: str, **properties: Json) -> Draft202012Validator:
+def _document(name: str, optional: Sequence[str] = (), **properties: Json) -> Draft202012Validator:
     head = {"format": {"const": name}, "version": {"const": VERSION}, "video_id": _hex(16)}
-    return Draft202012Validator(_object(**head, **properties))
+    return Draft202012Validator(_object(optional, **head, **properties))
 
 
 def _hex(size: int) -> dict[str, Json]:
@@ -357,7 +364,15 @@ _FREE: Final = {"type": "object"}
 _COUNT: Final = {"type": "integer", "minimum": 0, "maximum": 0xFFFF_FFFF}
 _INT64: Final = {"type": "integer", "minimum": -(1 << 63), "maximum": (1 << 63) - 1}
 _PAIR: Final = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
-_RECORD: Final = _object(id=_COUNT, first=_COUNT, last=_COUNT, segments=_COUNT, geometry={"type": "array"})
+_RECORD: Final = _object(
+    optional=["person"],
+    id=_COUNT,
+    first=_COUNT,
+    last=_COUNT,
+    segments=_COUNT,
+    geometry={"type": "array"},
+    person={"type": "integer", "minimum": 1, "maximum": 0xFFFF_FFFF},
+)
 _SETTINGS: Final = _object(
     video=_object(
         width=_COUNT,
@@ -375,11 +390,13 @@ _VALIDATORS: Final = {
     MANIFEST_FORMAT: _document(MANIFEST_FORMAT, video_digest=_hex(32), verify_key=_hex(32), entries={"type": "array"}),
     "revisage-index": _document(
         "revisage-index",
+        optional=["kept"],
         secret=_hex(32),
         derived_from={"type": ["string", "null"], "maxLength": 90},
         settings=_SETTINGS,
         tracks={"type": "array", "items": _RECORD},
         dropped=_FREE,
+        kept={"type": "array", "items": _RECORD, "minItems": 1},
     ),
     "revisage-track": _document("revisage-track", verify_key=_hex(32), record=_RECORD, settings=_SETTINGS),
     "revisage-segment": _document(

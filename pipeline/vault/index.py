@@ -250,6 +250,15 @@ class Unlocked:
         """Tracks that can be opened, rising; CONTESTED among them where there is one and the key opens everything."""
         return tuple(sorted(self.records))
 
+    def of_person(self, person: int) -> tuple[int, ...]:
+        """The tracks of one person, rising. Raises IndexFileError where the index, as far as it opens, names none."""
+        persons = {record.person for record in self.records.values() if record.person is not None}
+        if person not in persons:
+            known = ", ".join(str(p) for p in sorted(persons))
+            hint = f"choose from {known}" if known else "nobody was recognized, so choose tracks"
+            raise IndexFileError(f"there is no person {person} in what this key opens: {hint}")
+        return tuple(sorted(track for track, record in self.records.items() if record.person == person))
+
     def segments(self, track_id: int) -> Iterator[tuple[Placement, bytes]]:
         """The clips of one track in order, each verified before it is handed out.
 

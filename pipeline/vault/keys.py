@@ -2,11 +2,14 @@
 
     age identity (32 bytes) ── HKDF, salt = SHA-256 of the input ──►  V, the video secret (or V is random)
     V ── HKDF ──►  track identity (an ordinary age identity), one per track
+    V ── HKDF ──►  a person's face, where several tracks are known to show one person
     V ── HKDF ──►  Ed25519 key that signs the manifest
     track identity ── HKDF, then ChaCha20 ──►  identity code, noise, signs of that track
+    a person's face ── HKDF, then ChaCha20 ──►  identity code and noise that all tracks of that person share
 
 A track's streams come from its identity alone, so whoever holds the track key reproduces them and needs no `V`; from a
-track key nobody gets back to `V`, or across to another track. HKDF is RFC 5869 with SHA-256, ChaCha20 is RFC 8439,
+track key nobody gets back to `V`, or across to another track. A person's face opens nothing: it is no age identity, and
+what is sealed, and the signs that hide a latent, are each track's own. HKDF is RFC 5869 with SHA-256, ChaCha20 is RFC 8439,
 key files and recipients follow age-encryption.org/v1. Objects here never show a secret in `repr` or `str`;
 `reveal()` is the one way to it.
 """
@@ -38,6 +41,7 @@ Purpose = Literal["identity", "noise", "signs"]
 # One label a purpose. No label begins with another, and what follows a label has a fixed length.
 _VIDEO: Final = b"revisage/v1/video"
 _TRACK: Final = b"revisage/v1/track"
+_PERSON: Final = b"revisage/v1/person"
 _MANIFEST: Final = b"revisage/v1/manifest"
 _STREAMS: Final[dict[Purpose, bytes]] = {
     "identity": b"revisage/v1/identity",
@@ -136,6 +140,12 @@ class TrackKey(_Identity):
     __slots__ = ()
 
 
+class FaceKey(_Secret):
+    """What a new face shared by several tracks comes from. It decrypts nothing."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """An age X25519 public key, `age1…`."""
@@ -176,6 +186,13 @@ def track_identity(secret: VideoSecret, track_id: int) -> TrackKey:
     return TrackKey(_hkdf(secret, _TRACK + _u32(track_id)))
 
 
+def face_key(secret: VideoSecret, track_id: int, person: int | None) -> TrackKey | FaceKey:
+    """What the new face of track `track_id` comes from: its own key, or the face of its `person` (1 … 2^32-1)."""
+    if person is None:
+        return track_identity(secret, track_id)
+    return FaceKey(_hkdf(secret, _PERSON + _u32(person)))
+
+
 def signing_key(secret: VideoSecret) -> Ed25519PrivateKey:
     """The key that signs the manifest of the video of `secret`."""
     return Ed25519PrivateKey.from_private_bytes(_hkdf(secret, _MANIFEST))
@@ -186,7 +203,7 @@ def verify_key(secret: VideoSecret) -> bytes:
     return signing_key(secret).public_key().public_bytes_raw()
 
 
-def track_stream(key: TrackKey, purpose: Purpose, segment: int = 0) -> KeyStream:
+def track_stream(key: TrackKey | FaceKey, purpose: Purpose, segment: int = 0) -> KeyStream:
     """A stream of secret bytes of one track for one purpose; `segment` (0 … 2^32-1) makes independent ones."""
     return KeyStream(_hkdf(key, _STREAMS[purpose] + _u32(segment)))
 

@@ -20,7 +20,7 @@ import ratios
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.models.detectors import load_detector
-from revisage.pipeline.analyze import analyze
+from revisage.pipeline.analyze import AnalyzeOptions, analyze
 from revisage.pipeline.media import open_video
 from revisage.pipeline.protect import Diffusion
 from revisage.pipeline.render import Access, RenderOptions, anonymize
@@ -77,7 +77,7 @@ def plain(clip: Path, out: Path) -> None:
 
 def pipeline(clip: Path, out: Path, detector: Recorded, seal: str) -> None:
     """Both passes without their networks."""
-    plan = analyze(clip, detector=detector)
+    plan = analyze(clip, detector=detector, options=AnalyzeOptions(again=False, skip=False))
     access = Access.of([SecretKey.generate()], [], plan.video.sha256)
     options = RenderOptions(
         seal=seal,  # type: ignore[arg-type]

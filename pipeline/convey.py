@@ -1,0 +1,252 @@
+"""The method `diffusion` with `--carry`: new faces whose pixels hold the old ones, each checked before it goes out.
+
+    look ─► invert ─► mix with the key ─► regrow ─► write ─► look again ─► invert ─► unmix ─► regrow ─► compare
+
+Checked is what the encoder will get, samples rounded and all. A face that would not come back, because its fixed point
+was not found or too much was lost, is painted from the key's noise alone: its pixels then carry nothing, the seal has
+it, and the report says so. Knows no file and no key: noise and signs come with each track's `Likeness`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from revisage.models.base import CarryRequest, FaceCarrier, FaceGenerator, Inverted
+from revisage.models.latents import Veil, damped, mix, undamped, unmix
+from revisage.pipeline import composite
+from revisage.pipeline.carry import Carriage, Carry, found, lay_out, look, packed, painting, request_for
+from revisage.pipeline.composite import Likeness, PlacedFace
+from revisage.pipeline.pixels import Mask, PixelFormat, Planes, blend
+from revisage.pipeline.protect import BLANK, WAITING_FRAMES, Carried, Picture, Protected
+from revisage.pipeline.types import CropTemplate, Float
+
+SOLVED = 1e-4  # relative change of the fixed point's last round, above which no solution was found
+WORST = 20.0  # dB of PSNR that must come back
+CALM = 0.3  # share of the lowest frequencies that a mixed latent keeps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ride:
+    """One face on its way."""
+
+    face: PlacedFace
+    carriage: Carriage
+    likeness: Likeness
+    veil: Veil
+    original: Float  # (3, N, N), as `look` gives it
+    request: CarryRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grown:
+    """What became of a face: its new picture, and whether it carries the old one."""
+
+    picture: Float | None  # (3, N, N); None: nothing could be painted
+    carries: bool
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class Carrying:
+    """A `Method`."""
+
+    generator: FaceGenerator
+    carrier: FaceCarrier
+    carry: Carry
+    weights: str = ""  # the model's fingerprint, for the index
+    batch_size: int = 8
+    name: str = field(default="diffusion", init=False)
+
+    @property
+    def template(self) -> CropTemplate:
+        """The generator's."""
+        return self.generator.template
+
+    @property
+    def size(self) -> int:
+        """The generator's."""
+        return self.generator.size
+
+    @property
+    def code_size(self) -> int:
+        """The generator's."""
+        return self.generator.code_size
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Of the generator, which paints in pixels."""
+        return 3, self.size, self.size
+
+    def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
+        """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""
+        waiting: list[tuple[Picture, list[_Ride]]] = []
+        for picture in pictures:
+            waiting.append((picture, self._rides(picture, likeness)))
+            faces = sum(len(rides) for _, rides in waiting)
+            if faces >= self.batch_size or len(waiting) == WAITING_FRAMES or not faces:
+                yield from self._protected(waiting)
+                waiting = []
+        yield from self._protected(waiting)
+
+    def _rides(self, picture: Picture, likeness: Callable[[int], Likeness]) -> list[_Ride]:
+        height, width = picture.planes[0].shape
+        carriages = lay_out(picture.faces, picture.fmt, width, height, self.size)
+        pairs = zip(picture.faces, carriages, strict=True)
+        return [self._ride(face, carriage, likeness(face.track), picture) for face, carriage in pairs]
+
+    def _ride(self, face: PlacedFace, carriage: Carriage, who: Likeness, picture: Picture) -> _Ride:
+        if who.veil is None:
+            raise ValueError("pixels can carry only under a veil")
+        veil, seen = who.veil(picture.number), look(carriage, picture.planes, picture.fmt)
+        request = request_for(carriage, seen, picture.fmt, self.size, who.code, veil.noise)
+        return _Ride(face, carriage, who, veil, seen, request)
+
+    def _protected(self, waiting: Sequence[tuple[Picture, list[_Ride]]]) -> Iterator[Protected]:
+        rides = [ride for _, own in waiting for ride in own]
+        grown = iter(self._grown(rides))
+        drafts = [_draft(picture, own, [next(grown) for _ in own]) for picture, own in waiting]
+        quality = iter(self._checked([check for draft in drafts for check in draft.checks]))
+        for draft in drafts:
+            decibels = [next(quality) if result.carries else None for result in draft.grown]
+            yield from self._final(draft, decibels)
+
+    def _final(self, draft: _Draft, decibels: Sequence[float | None]) -> Iterator[Protected]:
+        """The draft, with every face that did not stand the check painted without a load."""
+        lost = [i for i, level in enumerate(decibels) if level is not None and not level >= WORST]
+        grown = list(draft.grown)
+        for i in lost:
+            why = f"only {decibels[i]:.0f} dB of it would come back from its pixels"
+            grown[i] = self._empty(draft.rides[i], why)
+        if lost:
+            draft = _draft(draft.picture, draft.rides, grown)
+        carried = tuple(
+            Carried(ride.carriage, ride.likeness.code, level) if result.carries and level is not None else None
+            for ride, result, level in zip(draft.rides, grown, decibels, strict=True)
+        )
+        failures = tuple(result.failure for result in grown if result.picture is None and result.failure)
+        yield Protected(draft.framed, draft.tiles, failures, carried)
+
+    def _grown(self, rides: Sequence[_Ride]) -> list[_Grown]:
+        """A picture per face. A batch that fails is tried face by face."""
+        if not rides:
+            return []
+        try:
+            return self._regrown(rides, self._inverted(rides, [ride.original for ride in rides]))
+        except Exception as error:  # whatever goes wrong in a network, the face must be covered
+            if len(rides) == 1:
+                message = str(error).splitlines()[0] if str(error) else "no message"
+                return [_Grown(None, carries=False, failure=f"{type(error).__name__}: {message}")]
+            return [result for ride in rides for result in self._grown([ride])]
+
+    def _regrown(self, rides: Sequence[_Ride], inverted: Sequence[Inverted]) -> list[_Grown]:
+        solved = [start.change <= SOLVED for start in inverted]
+        amounts = [self.carry.amount if known else 0.0 for known in solved]
+        latents = [
+            _hidden(start, ride.veil, amount) for ride, start, amount in zip(rides, inverted, amounts, strict=True)
+        ]
+        pictures = self.carrier.regrow([ride.request for ride in rides], latents, self.carry.descent)
+        return [_judged(*row) for row in zip(rides, pictures, solved, strict=True)]
+
+    def _empty(self, ride: _Ride, why: str) -> _Grown:
+        """The face that the key's noise alone grows into."""
+        try:
+            inverted = self._inverted([ride], [ride.original])
+            latents = [_hidden(start, ride.veil, 0.0) for start in inverted]
+            (picture,) = self.carrier.regrow([ride.request], latents, self.carry.descent)
+            result = _judged(ride, picture, False)
+        except Exception as error:  # as in `_grown`
+            result = _Grown(None, carries=False, failure=type(error).__name__)
+        return replace(result, failure=result.failure or why)
+
+    def _checked(self, checks: Sequence[tuple[_Ride, Float]]) -> list[float]:
+        """Per face and its written samples, how well it comes back."""
+        if not checks:
+            return []
+        faces = [(ride.request, ride.veil, seen) for ride, seen in checks]
+        try:
+            back = recovered(self.carrier, self.carry, faces)
+        except Exception:  # what cannot be checked does not count as carried
+            return [0.0] * len(checks)
+        return [_decibels(ride, picture) for (ride, _), picture in zip(checks, back, strict=True)]
+
+    def _inverted(self, rides: Sequence[_Ride], pictures: Sequence[Float]) -> list[Inverted]:
+        own = [np.where(ride.carriage.own, p, np.float32(0)) for ride, p in zip(rides, pictures, strict=True)]
+        return self.carrier.invert([ride.request for ride in rides], own, self.carry.descent)
+
+
+def recovered(carrier: FaceCarrier, carry: Carry, faces: Sequence[tuple[CarryRequest, Veil, Float]]) -> list[Float]:
+    """What the pixels of faces carry: for each request, veil and picture of its square, the picture as filmed."""
+    requests = [request for request, _, _ in faces]
+    own = [np.where(request.tile.mask, picture, np.float32(0)) for request, _, picture in faces]
+    inverted = carrier.invert(requests, own, carry.descent)
+    latents = [_shown(start, veil, carry.amount) for start, (_, veil, _) in zip(inverted, faces, strict=True)]
+    return carrier.regrow(requests, latents, carry.descent)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draft:
+    """A frame as it would be written."""
+
+    picture: Picture
+    framed: Picture  # the same with regions that say which pixels change
+    rides: Sequence[_Ride]
+    grown: Sequence[_Grown]
+    tiles: tuple[Float, ...]
+    checks: Sequence[tuple[_Ride, Float]]  # faces that carry, and what would be read of them
+
+
+def _draft(picture: Picture, rides: Sequence[_Ride], grown: Sequence[_Grown]) -> _Draft:
+    planes: Planes = [plane.copy() for plane in picture.planes]
+    tiles, faces = [], []
+    for ride, result in zip(rides, grown, strict=True):
+        tile, alpha = _painting(ride, result, picture.fmt)
+        tiles.append(tile)
+        faces.append(replace(ride.face, region=replace(ride.face.region, alpha=alpha)))
+        blend(planes, picture.fmt, ride.face.region.rect, tile, alpha)
+    carrying = (ride for ride, result in zip(rides, grown, strict=True) if result.carries)
+    checks = [(ride, found(ride.carriage, planes, picture.fmt)) for ride in carrying]
+    return _Draft(picture, replace(picture, faces=tuple(faces)), rides, grown, tuple(tiles), checks)
+
+
+def _painting(ride: _Ride, result: _Grown, fmt: PixelFormat) -> tuple[Float, Float]:
+    if result.picture is None:
+        return composite.solid(ride.face), ride.face.region.touched.astype(np.float32)
+    pressed = packed(ride.carriage, result.picture, fmt)
+    return painting(ride.carriage, pressed, ride.request.tile.surroundings, ride.face, fmt)
+
+
+def _judged(ride: _Ride, picture: Float, carries: bool) -> _Grown:
+    painted = picture[:, ride.carriage.own]
+    if not np.isfinite(painted).all():
+        return _Grown(None, carries=False, failure="the generator painted no numbers")
+    if painted.size and float(painted.std()) * 127.5 < BLANK:
+        return _Grown(None, carries=False, failure="the generator painted nothing")
+    why = None if carries else "no latent was found that it comes from"
+    return _Grown(picture, carries and painted.size > 0, why)
+
+
+def _decibels(ride: _Ride, picture: Float) -> float:
+    """PSNR over the elements that carry."""
+    own: Mask = ride.carriage.own
+    error = np.clip(picture[:, own], -1, 1) - np.clip(ride.original[:, own], -1, 1)
+    return float(10 * np.log10(4 / max(float(np.square(error).mean()), 1e-12)))
+
+
+def _hidden(start: Inverted, veil: Veil, amount: float) -> Float:
+    """The latent of the new face."""
+    mixed = mix(np.nan_to_num(start.latent), start.noise, _signs(start, veil), amount)
+    return damped(mixed, start.there, CALM)
+
+
+def _shown(start: Inverted, veil: Veil, amount: float) -> Float:
+    """The latent of the old face, of the new one's."""
+    mixed = undamped(np.nan_to_num(start.latent), start.there, CALM)
+    return unmix(mixed, start.noise, _signs(start, veil), amount)
+
+
+def _signs(start: Inverted, veil: Veil) -> Float:
+    side = start.latent.shape[-1]
+    return veil.signs[:, :side, :side]

@@ -1,0 +1,216 @@
+"""Encodes the frames of one video to a new file and lets everything worth keeping travel along. Decodes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.container import Flags
+from av.error import FFmpegError
+
+from revisage.pipeline.errors import MediaError, OutputError
+from revisage.pipeline.media.encoders import check_codec, container_of, default_codec, encoder_format, encoder_options
+from revisage.pipeline.media.frame import Frame, filled
+from revisage.pipeline.media.hidden import HiddenFile, output_error
+from revisage.pipeline.media.read import VideoReader
+from revisage.pipeline.media.remux import StreamCopy, copy_tags, describe, find_dropped, is_font
+from revisage.pipeline.media.source import open_input, reason, video_stream
+from revisage.pipeline.pixels import Planes
+
+
+class VideoWriter:
+    """Encodes the frames of `like` to `output` and copies everything else worth keeping beside them.
+
+    Use it in a `with` statement: the file appears under its name at a clean exit and not at all after an exception.
+    """
+
+    codec: str  # the encoder in use
+    dropped: list[str]  # for a person: what of the source is not in the output
+    dropped_metadata: dict[str, Any]  # the same with its values; JSON-able
+
+    def __init__(
+        self,
+        output: Path | str,
+        like: VideoReader,
+        *,
+        codec: str | None = None,
+        crf: int | None = None,
+        options: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        copy_streams_from: Path | None = None,
+        before_publish: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Check everything that can be checked before a frame is decoded. Raises OutputError.
+
+        `before_publish` is called with the path of the complete file just before that takes its name; what it raises
+        keeps it from doing so.
+        """
+        self.output = Path(output)
+        self._like = like
+        self._overwrite = overwrite
+        self._before_publish = before_publish
+        self._source = None if copy_streams_from is None else Path(copy_streams_from)
+        self._container_name = container_of(self.output)
+        size = (like.width, like.height, self._container_name)
+        self.codec = (
+            check_codec(codec, like, self._container_name) if codec else default_codec(like.codec, like.pix_fmt, *size)
+        )
+        self._options = encoder_options(self.codec, crf, options)
+        self._refuse_source_as_output()
+        self._refuse_existing()
+        self.dropped, self.dropped_metadata = find_dropped(self._source or like.path, self._container_name)
+
+    def _refuse_source_as_output(self) -> None:
+        for source in filter(None, (self._like.path, self._source)):
+            if self.output.exists() and self.output.samefile(source):
+                raise OutputError(f"{self.output} is the input itself; choose another output")
+
+    def _refuse_existing(self) -> None:
+        if self.output.is_dir():
+            raise OutputError(f"{self.output} is a folder; name a file in it")
+        if not self._overwrite and (self.output.exists() or self.output.is_symlink()):
+            raise OutputError(f"{self.output} exists; choose another name or give --overwrite")
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(open_input(self._source)) if self._source else None
+            self._file = stack.enter_context(HiddenFile(self.output))
+            self._muxer = av.open(
+                self._file,
+                "w",
+                format=self._container_name,
+                options=_muxer_options(self._container_name),
+                buffer_size=1 << 18,
+            )
+            self._muxer.flags |= Flags.bitexact.value  # no creation time, no library version, no random ids
+            with self._writing():
+                self._copy = self._add_streams(source)
+                self._muxer.start_encoding()
+            self._stack = stack.pop_all()
+        self._first_packet = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:  # removes the hidden file unless it was published
+            if kind is not None:
+                return
+            with self._writing():
+                self._mux_video(self._stream.encode(None))
+                self._mux_copies(None)
+                self._muxer.close()
+                self._refuse_existing()
+            if self._before_publish is not None:
+                self._before_publish(self._file.path)
+            with self._writing():
+                self._file.publish()
+
+    def write(self, frame: Frame, planes: Planes) -> None:
+        """Encode `planes` at `frame`'s time; frames in rising `pts`. Afterwards `frame.rgb()` shows what was written.
+
+        Raises OutputError when the disk is full or the encoder fails.
+        """
+        picture = filled(frame, planes, encoder_format(self.codec, frame.format.name) or frame.format.name)
+        picture.time_base = self._like.time_base
+        with self._writing():
+            self._mux_video(self._stream.encode(picture))
+
+    def _add_streams(self, source: Any) -> StreamCopy:
+        """The video stream and copies of sound and subtitles in the source's order, then fonts and chapters."""
+        pairs: dict[int, Any] = {}
+        position = video_stream(source, self._like.path).index if source else 0
+        for stream in [] if source is None else source.streams:
+            if stream.index == position:
+                self._stream = self._add_video(stream)
+            elif stream.type in {"audio", "subtitle"}:
+                pairs[stream.index] = self._add_copy(stream)
+        if source is None:
+            self._stream = self._add_video(None)
+        else:
+            self._add_extras(source)
+        return StreamCopy(source, pairs, self._source)
+
+    def _add_video(self, source: Any) -> Any:
+        like = self._like
+        stream: Any = self._muxer.add_stream(self.codec, rate=like.average_rate or 25, options=self._options)
+        stream.width, stream.height = like.width, like.height
+        stream.pix_fmt = encoder_format(self.codec, like.pix_fmt.name)
+        stream.codec_context.time_base = stream.time_base = like.time_base
+        stream.thread_count = 0
+        stream.color_range = 2 if like.pix_fmt.full_range and like.pix_fmt.family == "yuv" else like.color.range
+        stream.color_primaries, stream.color_trc = like.color.primaries, like.color.transfer
+        stream.colorspace = like.color.space
+        if like.sample_aspect_ratio:
+            stream.codec_context.sample_aspect_ratio = like.sample_aspect_ratio
+        stream.set_display_matrix(like.display_matrix)
+        if source is not None:
+            copy_tags(source, stream)
+        return stream
+
+    def _add_copy(self, source: Any) -> Any:
+        try:
+            stream = self._muxer.add_stream_from_template(source)
+        except (ValueError, FFmpegError) as error:
+            raise OutputError(
+                f"{self.output.suffix} cannot hold {describe(source)}; write to .mkv, which holds it"
+            ) from error
+        copy_tags(source, stream)
+        return stream
+
+    def _add_extras(self, source: Any) -> None:
+        for stream in source.streams:
+            if is_font(stream) and self._container_name == "matroska":
+                self._muxer.add_attachment(stream.name or "font", stream.mimetype, stream.data)
+        chapters = source.chapters()
+        for chapter in chapters:
+            chapter["metadata"] = {k: v for k, v in chapter["metadata"].items() if k == "title"}
+        if chapters:
+            self._muxer.set_chapters(chapters)
+
+    def _mux_video(self, packets: Iterable[av.Packet]) -> None:
+        for packet in packets:
+            if self._first_packet:
+                _hide_thread_count(packet)
+                self._first_packet = False
+            time = packet.dts if packet.dts is not None else packet.pts
+            self._mux_copies(None if time is None else time * Fraction(packet.time_base))
+            packet.stream = self._stream
+            self._muxer.mux_one(packet)
+
+    def _mux_copies(self, until: Fraction | None) -> None:
+        for packet in self._copy.until(until):
+            self._muxer.mux_one(packet)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """FFmpeg's and the system's errors as one line."""
+        try:
+            yield
+        except MediaError:
+            raise
+        except FFmpegError as error:
+            raise OutputError(
+                f"cannot write {self.output.name} with {self.codec} ({reason(error)}); choose another --codec"
+            ) from error
+        except OSError as error:
+            raise self._file.interrupt or output_error(self.output, error) from error
+
+
+def _muxer_options(container: str) -> dict[str, str]:
+    """Matroska would move every time by the sound's priming, about 21 ms; a block before zero is legal there."""
+    return {"avoid_negative_ts": "disabled"} if container in {"matroska", "webm"} else {}
+
+
+def _hide_thread_count(packet: av.Packet) -> None:
+    """x264 writes its settings into the stream; how many threads it used tells the machine's number of cores."""
+    data = bytes(packet)
+    clean = re.sub(rb"threads=\d+", lambda m: b"threads=" + b"0" * (len(m[0]) - 8), data)
+    if clean != data:
+        packet.update(clean)

@@ -1,0 +1,67 @@
+"""What an index says a video should hide: the plan as it was rendered, without landmarks. Knows no pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from revisage.pipeline.errors import MismatchError, TamperedError, WrongKeyError
+from revisage.pipeline.media import file_digest, video_digest
+from revisage.pipeline.types import Origin, Plan, Track, TrackedFace
+from revisage.pipeline.vault.index import CONTESTED, TrackRecord, Unlocked, open_index
+from revisage.pipeline.vault.keys import SecretKey, TrackKey
+
+_ROW = 15  # frame, box, five points
+
+
+def read_plan(index: Path, key: SecretKey | TrackKey, output: Path, original: Path | None) -> tuple[Plan, bool]:
+    """The plan in `index`, and whether `output` is the very file that it was made with.
+
+    A file that was encoded again or tampered with still has its faces where the plan says, so it can be verified.
+    Raises IndexFileError and its kin, MismatchError where `original` is not the file that the index is about.
+    """
+    with open_index(index) as reader:
+        unlocked = reader.unlock(key)
+        plan = expected(unlocked)
+        if original is not None and plan.video.sha256 and file_digest(original) != plan.video.sha256:
+            raise MismatchError(f"{original.name} is not the file that {output.name} was made from: bring that one")
+        try:
+            unlocked.check_video(video_digest(output))
+        except MismatchError:
+            return plan, False
+        return plan, True
+
+
+def expected(unlocked: Unlocked) -> Plan:
+    """The tracks of an index with their boxes and points, people left as filmed included.
+
+    Raises WrongKeyError where the key opens one track only, TamperedError where the geometry is not what this program
+    writes.
+    """
+    document = unlocked.document
+    if document is None:
+        raise WrongKeyError("this key opens one track and tells nothing of the others: verify with the secret key")
+    hidden = [_track(record) for record in document.tracks if record.id != CONTESTED]
+    kept = [_track(record, keep=True) for record in document.kept]
+    tracks = tuple(sorted([*hidden, *kept], key=lambda track: track.id))
+    return Plan(unlocked.settings.video, tracks, "")
+
+
+def _track(record: TrackRecord, *, keep: bool = False) -> Track:
+    return Track(record.id, tuple(_faces(record)), keep)
+
+
+def _faces(record: TrackRecord) -> Iterable[TrackedFace]:
+    for row in record.geometry:
+        if not isinstance(row, list) or len(row) < _ROW or not all(_is_number(value) for value in row[:_ROW]):
+            raise TamperedError(f"the places of track {record.id} are not readable: get a sound copy of the index")
+        frame, x0, y0, x1, y1 = row[:5]
+        points = np.array(row[5:_ROW], np.float32).reshape(5, 2)
+        yield TrackedFace(int(frame), (float(x0), float(y0), float(x1), float(y1)), points, Origin.DETECTED, 1.0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,84 @@
+"""Where a plan hides faces in one frame, and how much of a face lies under that. Knows no file and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from revisage.models.conditioning import FACE_TEMPLATE
+from revisage.models.looks import overlap
+from revisage.pipeline.composite import place
+from revisage.pipeline.pixels import Mask, PixelFormat
+from revisage.pipeline.types import Box, FaceDetection, Track, TrackedFace
+
+_INNER = 0.9  # of a detector's box: boxes of two looks at one face differ by some percent at the border
+_SAME = 0.3  # intersection over union from which a detection is a track's face
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hidden:
+    """One face that the plan hides in this frame."""
+
+    track: int
+    face: TrackedFace
+    cover: Mask  # (H, W), what is replaced entirely
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """One frame of a plan, drawn."""
+
+    hidden: tuple[Hidden, ...]
+    kept: tuple[tuple[int, Box], ...]  # tracks left as filmed
+    cover: Mask  # (H, W), all covers
+    touched: Mask  # (H, W), every pixel that compositing may change
+
+    @classmethod
+    def draw(cls, faces: Iterable[tuple[Track, TrackedFace]], fmt: PixelFormat, width: int, height: int) -> Masks:
+        """The masks of `faces` in a picture of `width` x `height`."""
+        cover, touched = np.zeros((2, height, width), np.bool_)
+        hidden: list[Hidden] = []
+        kept: list[tuple[int, Box]] = []
+        for track, face in faces:
+            if track.keep:
+                kept.append((track.id, face.box))
+                continue
+            placed = place(track.id, face, FACE_TEMPLATE, 1, fmt, width, height)
+            if placed is None:
+                continue
+            rect = placed.region.rect
+            own = np.zeros((height, width), np.bool_)
+            window = np.s_[rect.y0 : rect.y1, rect.x0 : rect.x1]
+            own[window] = placed.region.cover
+            cover[window] |= placed.region.cover
+            touched[window] |= placed.region.touched
+            hidden.append(Hidden(track.id, face, own))
+        return cls(tuple(hidden), tuple(kept), cover, touched)
+
+    def track_of(self, box: Box) -> tuple[int | None, bool]:
+        """The track whose face lies on `box`, and whether it is one that is kept; (None, False) where none does."""
+        there = [(overlap(hidden.face.box, box), hidden.track, False) for hidden in self.hidden]
+        there += [(overlap(other, box), track, True) for track, other in self.kept]
+        best = max(there, default=(0.0, None, False))
+        return (best[1], best[2]) if best[0] >= _SAME else (None, False)
+
+    def bare(self, face: FaceDetection) -> float:
+        """Share of the face that lies under no mask; 1 where an eye, the nose or the mouth's corners do not."""
+        height, width = self.cover.shape
+        for x, y in np.rint(face.points).astype(int).tolist():
+            if 0 <= x < width and 0 <= y < height and not self.cover[y, x]:
+                return 1.0
+        inside = ellipse(face.box, width, height)
+        return 1 - float((inside & self.cover).sum()) / max(int(inside.sum()), 1)
+
+
+def ellipse(box: Box, width: int, height: int, inner: float = _INNER) -> Mask:
+    """(height, width) bool: the ellipse that fills `box` shrunk by `inner`; a face without the box's corners."""
+    x0, y0, x1, y1 = box
+    drawn = np.zeros((height, width), np.uint8)
+    shape = (((x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2), (inner * (x1 - x0), inner * (y1 - y0)), 0.0)
+    cv2.ellipse(drawn, shape, 1, -1)
+    return drawn > 0

@@ -1,0 +1,109 @@
+"""Judges tracks against a scene's ground truth. For tests and benchmarks; knows no file and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scenes import SEEN, Scene, TrueFace, share_covered, truth
+
+from revisage.models.looks import overlap
+from revisage.pipeline.analyze import associate
+from revisage.pipeline.types import Box, FaceDetection, Float, Track
+from revisage.trackers.base import Sighting
+from revisage.trackers.cuts import Change
+from revisage.trackers.link import LinkOptions, link
+from revisage.trackers.norfair import NorfairTracker
+from revisage.trackers.smooth import smooth
+
+Placed = list[list[tuple[int, Box]]]  # per frame: number of the track, box
+_ENOUGH = 0.7  # of what shows of a face must lie under one face of the plan
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What went wrong."""
+
+    uncovered: tuple[tuple[int, int], ...]  # (frame, who): a face that shows and that nothing covers
+    switches: int  # times a track went from one person to another
+    bridged: int  # tracks that go through a change of shot
+    tracks: int
+
+
+def changes(scene: Scene) -> list[Change]:
+    """The scene's true changes of shot."""
+    return [Change(*cut) for cut in scene.cuts]
+
+
+def camera(scene: Scene) -> Float:
+    """(F, 2) true motion of what stands still, in the shot that is on; none where the camera zooms."""
+    if any(shot.zoom(t) != 1 for shot in scene.shots for t in scene.times):
+        return np.zeros((len(scene.times), 2), np.float32)
+    places = []
+    for t in scene.times:
+        shot = next(s for s in reversed(scene.shots) if s.start <= t + 1e-9)
+        places.append(-np.array(shot.camera(t)))
+    return np.array(places, np.float32)
+
+
+def tracked(
+    scene: Scene, detections: Sequence[Sequence[FaceDetection]], *, moved: Float | None = None, **options: float
+) -> tuple[list[list[Sighting]], list[Track]]:
+    """Tracklets before the linker, and tracks after linker and smoothing; `moved`: what is known of the camera."""
+    times = list(scene.times)
+    still = np.zeros((len(times), 2), np.float32) if moved is None else moved
+    sightings = [[Sighting(frame, face) for face in found] for frame, found in enumerate(detections)]
+    rate = 1 / max(float(np.median(np.diff(times))), 1e-3)
+    tracklets = associate(NorfairTracker(rate), sightings, times, changes(scene), still)
+    tracks = link(tracklets, times, scene.size, cuts=changes(scene), camera=still, options=LinkOptions(**options))
+    return tracklets, [smooth(track, times, scene.size, still) for track in tracks]
+
+
+def placed(tracks: Iterable[Track], frames: int) -> Placed:
+    """The boxes of every frame."""
+    result: Placed = [[] for _ in range(frames)]
+    for track in tracks:
+        for face in track.faces:
+            result[face.frame].append((track.id, face.box))
+    return result
+
+
+def before_linking(tracklets: Iterable[Sequence[Sighting]], frames: int) -> Placed:
+    """The boxes of every frame, as the tracker alone has them."""
+    result: Placed = [[] for _ in range(frames)]
+    for number, tracklet in enumerate(tracklets, 1):
+        for sighting in tracklet:
+            result[sighting.frame].append((number, sighting.detection.box))
+    return result
+
+
+def judge(scene: Scene, found: Placed) -> Verdict:
+    """Hold `found` against the truth."""
+    uncovered = []
+    owners: dict[int, list[TrueFace]] = {}
+    mixed = {frame for first, last in scene.cuts for frame in range(first, last)}
+    for frame, (faces, boxes) in enumerate(zip(truth(scene), found, strict=True)):
+        showing = [face for face in faces if face.visible >= SEEN]
+        for face in showing:
+            if share_covered(face.box, [box for _, box in boxes], scene.size) < _ENOUGH:
+                uncovered.append((frame, face.who))
+        for number, box in boxes:
+            owner = whose(box, showing)
+            if owner is not None and frame not in mixed:  # in a dissolve two people may show in one place
+                owners.setdefault(number, []).append(owner)
+    switches = sum(_switches([face.who for face in seen]) for seen in owners.values())
+    bridged = sum(len({face.shot for face in seen}) > 1 for seen in owners.values())
+    return Verdict(tuple(uncovered), switches, bridged, len({number for boxes in found for number, _ in boxes}))
+
+
+def whose(box: Box, faces: Sequence[TrueFace]) -> TrueFace | None:
+    """Whose face lies under `box`; None where it is nobody's, or where it could be two people's."""
+    near = sorted(((overlap(box, face.box), i) for i, face in enumerate(faces)), reverse=True)
+    if not near or near[0][0] < 0.3 or (len(near) > 1 and near[1][0] > 0.5 * near[0][0]):
+        return None
+    return faces[near[0][1]]
+
+
+def _switches(who: Sequence[int]) -> int:
+    return int(np.count_nonzero(np.diff(who))) if len(who) > 1 else 0
