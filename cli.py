@@ -819,9 +819,7 @@ def recover(
     tracks = (*tracks, *_tracks_of(persons, index, key))
     options, progress = RecoverOptions(codec, crf, overwrite), _progress()
     if origin == "seal":
-        report = from_seal(
-            anonymized, output, index=index, key=key, tracks=tracks, options=options, progress=progress
-        )
+        report = from_seal(anonymized, output, index=index, key=key, tracks=tracks, options=options, progress=progress)
     else:
         wish = JobOptions(model=model, device=device)
         report = recover_from_pixels(anonymized, output, index, key, wish, tracks, options, progress)
@@ -929,9 +927,7 @@ def verify_video(
     witnesses = Witnesses(Mirrored(net) if quick else Thorough(net), looks, person, why)
     album = Album() if sheet is not None else None
     limits = VerifyOptions(score=threshold)
-    report = verify(
-        output, witnesses, original=original, plan=plan, options=limits, album=album, progress=_progress()
-    )
+    report = verify(output, witnesses, original=original, plan=plan, options=limits, album=album, progress=_progress())
     if sheet is not None and album is not None:
         write_sheet(album, sheet, overwrite=overwrite)
     data = {"output": output, "sheet": sheet, "same_file": same, **_verification(report)}

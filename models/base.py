@@ -125,9 +125,7 @@ class FaceCarrier(Protocol):
     def size(self) -> int:
         """Side S of its crops, in pixels."""
 
-    def invert(
-        self, requests: Sequence[CarryRequest], pictures: Sequence[Float], descent: Descent
-    ) -> list[Inverted]:
+    def invert(self, requests: Sequence[CarryRequest], pictures: Sequence[Float], descent: Descent) -> list[Inverted]:
         """Per request, the latent that `regrow` turns into its picture (3, N, N) float32 RGB, -1..1."""
 
     def regrow(self, requests: Sequence[CarryRequest], latents: Sequence[Float], descent: Descent) -> list[Float]:

@@ -133,7 +133,7 @@ Looking = Callable[[Image, int, float], Glance]  # picture, number of the frame,
 def _watch(
     video: VideoReader, look: Looking, landmarker: Landmarker | None, options: AnalyzeOptions, progress: Progress
 ) -> _Seen:
-    """Decoding, looking and following the camera have a thread each: one frame is decoded while another is looked at."""
+    """Decoding, looking and following the camera have a thread each: one frame is decoded while another is seen."""
     seen, cuts, camera = _Seen(), CutFinder(), _Camera()
     turn = _Turn(round(video.rotation / 90) % 4, video.width, video.height)
     frames = progress(video.frames(), label="analyze", total=video.frame_estimate)

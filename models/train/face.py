@@ -1,6 +1,6 @@
 """Trains `revisage-face`, the embedded generator, from portraits of people who do not exist.
 
-    python -m revisage.models.train.face --portraits FOLDER --run runs/face [--steps N] [--minutes M]
+    python -m revisage.models.train.face --portraits FOLDER --recognizer faceres.json --run runs/face [--minutes M]
 
 Pixel-space diffusion on a patchified crop: 128 x 128 pixels become a 16 x 16 grid of 8 x 8 patches, and the network
 predicts the clean picture itself (Li & He, *Back to Basics: Let Denoising Generative Models Denoise*, 2025, on why the
@@ -37,11 +37,13 @@ from revisage.models.inpaint import calmed
 from revisage.models.sampler import ddim, trailing
 from revisage.models.train.critic import Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
 from revisage.models.train.data import Portrait, load_portraits, split
+from revisage.models.train.recognizer import Recognizer
 from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
 SIZE, PATCH, CODE, CHANNELS = 128, 8, 64, (128, 192, 256)
 CALM = 4  # see `calmed`
+STRANGERS = 0.35  # cosine of two portraits of different persons, about the median (see `Recognizer`)
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
 
@@ -65,9 +67,9 @@ class Batch:
     view: Tensor  # (B, 3, 64, 64), the same face, seen otherwise
     grid: Tensor  # (B, 112, 112, 2), cuts the landmark network's crop out of `clean`, as `F.grid_sample` takes it
 
-    def first(self, count: int) -> Batch:
-        """The first `count` rows."""
-        return Batch(*(getattr(self, field.name)[:count] for field in fields(self)))
+    def take(self, rows: slice | Tensor) -> Batch:
+        """Some rows, by a slice or by their numbers."""
+        return Batch(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +128,7 @@ class Networks(nn.Module):
 
     def spread_root(self) -> Tensor:
         """Lower triangular (CODE, CODE), float32: times a standard normal vector, plus `centre`, a code."""
-        return torch.linalg.cholesky(self.spread.float() + 1e-4 * torch.eye(CODE))
+        return cast(Tensor, torch.linalg.cholesky(self.spread.float() + 1e-4 * torch.eye(CODE)))
 
     def draw(self, normal: Tensor) -> Tensor:
         """Standard normal (B, CODE) -> codes as the encoder makes them."""
@@ -288,7 +290,7 @@ def draw_timesteps(count: int, mean: float, std: float, end: float) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Painted:
-    """What the painter made of a batch: first every row with its own code, then some with a code drawn from N(0, I)."""
+    """What the painter made of a batch: every row with its own code, then some again, each with two drawn codes."""
 
     batch: Batch  # rows as in `picture`
     picture: Tensor  # (B + D, 3, SIZE, SIZE), what was there outside the mask
@@ -299,13 +301,14 @@ class Painted:
 
 
 def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> Painted:
-    """One pass: the batch at random timesteps, and the first `--drawn` rows again from nothing but noise."""
+    """One pass: the batch at random timesteps, and the first `--drawn` / 2 rows twice from nothing but noise."""
     count, extra = len(batch.clean), args.drawn
+    rows = torch.cat([torch.arange(count), torch.arange(extra // 2), torch.arange(extra // 2)])
     own, kl = nets.encode(batch.view)
     nets.observe(own)
     drawn = nets.draw(torch.randn(extra, CODE))
     t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), torch.full((extra,), 999)])
-    both = Batch(*(torch.cat([getattr(b, f.name) for b in (batch, batch.first(extra))]) for f in fields(Batch)))
+    both = batch.take(rows)
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
     noise = torch.randn_like(both.clean)
     calm = torch.rand(len(noise), 1, 1, 1) < 0.5  # in use the noise is calm where nothing else is known
@@ -322,7 +325,7 @@ def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
     error = made.predicted[: made.known] - target
     pixels = ((error.abs() + error.square()) * weight).sum() / weight.sum() / 3
     edges = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
-    return pixels + args.edges * edges
+    return cast(Tensor, pixels + args.edges * edges)
 
 
 def tone_loss(made: Painted) -> Tensor:
@@ -345,11 +348,11 @@ def code_loss(nets: Networks, made: Painted) -> Tensor:
 
 
 class Teachers(nn.Module):
-    """What is needed beside `Networks` once faces have appeared: a critic, and eyes for landmarks."""
+    """What is needed beside `Networks` once faces have appeared: a critic, eyes for landmarks and for persons."""
 
-    def __init__(self) -> None:
+    def __init__(self, recognizer: Path) -> None:
         super().__init__()
-        self.critic, self.features = Critic(), FaceFeatures()
+        self.critic, self.features, self.recognizer = Critic(), FaceFeatures(), Recognizer(recognizer)
 
     def verdicts(self, picture: Tensor, batch: Batch, same: Augmentation) -> list[Tensor]:
         """The critic's maps and verdicts on `picture` (B, 3, SIZE, SIZE), painted or not, in the place of `batch`."""
@@ -361,10 +364,22 @@ class Teachers(nn.Module):
         with torch.autocast("cpu", enabled=False):
             with torch.no_grad():
                 points, maps = self.features(made.batch.clean[: made.known], made.batch.grid[: made.known])
-                points = torch.cat([points, points[: len(made.drawn)]])
+                points = torch.cat([points, *[points[: len(made.drawn) // 2]] * 2])
             found, painted_maps = self.features(made.picture, made.batch.grid)
         gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
         return gaps.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
+
+    def person_losses(self, made: Painted) -> tuple[Tensor, Tensor]:
+        """Whether the own code paints the person it was read from, and two drawn codes two persons, neither of them
+        the original: one less the cosine, and how far the cosine exceeds that of two strangers."""
+        pairs, known = len(made.drawn) // 2, made.known
+        with torch.no_grad():
+            real = self.recognizer(made.batch.clean[: 2 * pairs])
+        seen = self.recognizer(torch.cat([made.picture[: 2 * pairs], made.picture[known:]]))
+        own, drawn = seen[: 2 * pairs], seen[2 * pairs :]
+        strangers = [drawn[:pairs] * drawn[pairs:], drawn * real[:pairs].repeat(2, 1)]
+        cosines = torch.cat([product.sum(1) for product in strangers])
+        return 1 - (own * real).sum(1).mean(), F.relu(cosines - STRANGERS).mean()
 
 
 def learn(
@@ -390,14 +405,17 @@ def taught(
 ) -> dict[str, Tensor]:
     """What the teachers say of the painted rows, weighted."""
     places, maps = teachers.landmark_losses(made)
+    person, strangers = teachers.person_losses(made)
     teachers.critic.requires_grad_(False)
-    own = made.batch.first(made.known)
+    own = made.batch.take(slice(made.known))
     real = teachers.verdicts(own.clean, own, same)
     fake = teachers.verdicts(made.picture, made.batch, same)
     teachers.critic.requires_grad_(True)
     return {
         "places": args.places * places,
         "maps": args.maps * maps,
+        "person": args.person * person,
+        "strangers": args.strangers * strangers,
         "looks": args.looks * likeness(real[:-2], [f[: made.known] for f in fake[:-2]]),
         "tone": args.tone * tone_loss(made),
         "code": args.code * code_loss(nets, made),
@@ -445,9 +463,9 @@ def standardised(nets: Networks) -> IdentityEmbedding:
     identity = deepcopy(nets.identity)
     first = cast(nn.Linear, identity.layers[0])
     with torch.no_grad():
-        first.bias += first.weight @ nets.centre
+        first.bias.add_(first.weight @ nets.centre)
         first.weight.copy_(first.weight @ nets.spread_root())
-    return identity
+    return cast(IdentityEmbedding, identity)
 
 
 def export(nets: Networks, folder: Path) -> None:
@@ -482,9 +500,9 @@ def train(args: argparse.Namespace) -> None:
     nets = Networks()
     if args.first:
         _start_from(nets, args.first)
-    nets.to(memory_format=torch.channels_last)
+    nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(nets).requires_grad_(False)
-    teachers = Teachers().to(memory_format=torch.channels_last)
+    teachers = Teachers(args.recognizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     painter = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True)
     judge = torch.optim.AdamW(
         teachers.critic.parameters(), lr=2 * args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True
@@ -533,13 +551,14 @@ def _resume(path: Path, parts: Mapping[str, nn.Module | Optimizer]) -> int:
 def _follow(average: nn.Module, nets: nn.Module, decay: float) -> None:
     for slow, fast in zip(average.parameters(), nets.parameters(), strict=True):
         slow.lerp_(fast, 1 - decay)
-    for slow, fast in zip(average.buffers(), nets.buffers(), strict=True):
-        slow.copy_(fast)
+    for kept, current in zip(average.buffers(), nets.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--portraits", type=Path, required=True, help="folder with images/ and landmarks.npz")
+    parser.add_argument("--recognizer", type=Path, required=True, help="faceres.json, see models/train/recognizer.py")
     parser.add_argument("--run", type=Path, default=Path("runs/face"), help="checkpoints, contact sheet and export")
     parser.add_argument("--first", type=Path, help="model folder to start from when the run is new")
     parser.add_argument("--bf16", action="store_true", help="mixed precision; faster where the CPU has AVX-512 BF16")
@@ -551,6 +570,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--drawn", type=int, default=12, help="rows of each batch painted again with a drawn code")
     parser.add_argument("--places", type=float, default=0.5, help="weight of the landmarks' error")
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
+    parser.add_argument("--person", type=float, default=0.3, help="weight of the own code's person")
+    parser.add_argument("--strangers", type=float, default=0.6, help="weight of the drawn codes' persons")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the critic's maps")
     parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a drawn code")
     parser.add_argument("--code", type=float, default=0.05, help="weight of the drawn code's reading")

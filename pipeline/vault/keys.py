@@ -9,8 +9,8 @@
 
 A track's streams come from its identity alone, so whoever holds the track key reproduces them and needs no `V`; from a
 track key nobody gets back to `V`, or across to another track. A person's face opens nothing: it is no age identity, and
-what is sealed, and the signs that hide a latent, are each track's own. HKDF is RFC 5869 with SHA-256, ChaCha20 is RFC 8439,
-key files and recipients follow age-encryption.org/v1. Objects here never show a secret in `repr` or `str`;
+what is sealed, and the signs that hide a latent, are each track's own. HKDF is RFC 5869 with SHA-256, ChaCha20 is
+RFC 8439, key files and recipients follow age-encryption.org/v1. Objects here never show a secret in `repr` or `str`;
 `reveal()` is the one way to it.
 """
 
