@@ -1099,7 +1099,7 @@ def evaluate(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Measure: is nobody recognised, does the new face live, does recovery work?
+    """Measure: who is recognised, how faces move, what returns.
 
     Anonymizes ORIGINAL, a video or a folder, with test keys, and judges it beside the original; or judges ANONYMIZED,
     made before. Wants the scoring recognizer: pip install 'revisage[score]'.
