@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from revisage.pipeline.batch.run import BatchReport, FileResult
     from revisage.pipeline.evaluation.report import FilmReport
     from revisage.pipeline.report import Moment, TrackSummary
-    from revisage.pipeline.run import JobOptions, JobReport, KeyRing
+    from revisage.pipeline.run import JobOptions, JobReport, KeyRing, Workshop
     from revisage.pipeline.types import Progress
     from revisage.pipeline.vault.keys import SecretKey, TrackKey
     from revisage.pipeline.verification.report import Report, Span
@@ -289,7 +289,11 @@ _method_options = _stacked(
         help="diffusion paints a new face; the others are quick, and blur and mosaic are weak.",
     ),
     click.option(
-        "--model", default="revisage-face", show_default=True, metavar="NAME|DIR", help="What paints (diffusion)."
+        "--model",
+        default="revisage-face",
+        show_default=True,
+        metavar="NAME|DIR",
+        help="What paints (diffusion): embedded, a diffusers folder, or a hub name fetched before.",
     ),
     click.option("--steps", type=click.IntRange(1, 500), help="Diffusion steps.  [default: the model's own]"),
     click.option(
@@ -600,6 +604,7 @@ def anonymize(
     ring = _key_ring(key_files, recipients)
     plan = load_plan(plan_file) if plan_file else None
     workshop, progress = Workshop(options), _progress()
+    _show_licence(workshop)
     try:
         report = workshop.anonymize(
             source,
@@ -620,6 +625,12 @@ def anonymize(
     for warning in report.warnings:
         _complain(f"warning: {warning}")
     _tell(as_json, asdict(report), _job_lines(report))
+
+
+def _show_licence(workshop: Workshop) -> None:
+    """Of a model that did not come with this program, before it paints anything."""
+    if (licence := workshop.licence) is not None:
+        _complain(f"licence of {workshop.options.model}: {licence}")
 
 
 def _require_keys(key_files: Sequence[Path], recipients: Sequence[str], chosen: dict[str, Any]) -> None:
@@ -1190,17 +1201,21 @@ def _presence(found: dict[str, Any]) -> str:
 @click.argument("name")
 @_json_option
 def fetch_model(name: str, as_json: bool) -> None:
-    """Download a model by its name. The one command that uses the network.
+    """Download a model by its name, or by its name on the Hugging Face hub. The one command that uses the network.
+
+    Its licence is shown before the download begins.
 
     \b
-    Example:
+    Examples:
       revisage models fetch buffalo_s
+      revisage models fetch CompVis/ldm-celebahq-256
     """
-    from revisage.models.presets import PRESETS, fetch
+    from revisage.models.presets import fetch, licence_of
 
+    licence = licence_of(name)
+    _complain(f"licence of {name}: {licence}")
     folder = fetch(name)
-    licence = PRESETS[name].licence
-    _tell(as_json, {"name": name, "folder": folder, "licence": licence}, [f"{name}  {folder}", f"licence  {licence}"])
+    _tell(as_json, {"name": name, "folder": folder, "licence": licence}, [f"{name}  {folder}"])
 
 
 @cli.command()

@@ -54,7 +54,7 @@ class FaceRequest:
     mask: Gray  # (S, S), 255 where a face must be painted, 0 where `background` is to be kept
     landmarks: Float  # (LANDMARK_COUNT, 2), in pixels of the crop
     code: Float  # (CODE_SIZE,), who the new face is; standard normal, from the track's key
-    noise: Float  # (3, S, S), standard normal, from the track's key; shared by all frames of the track
+    noise: Float  # `FaceGenerator.noise_shape`, standard normal, from the track's key; shared by its frames
 
 
 @runtime_checkable
@@ -72,6 +72,10 @@ class FaceGenerator(Protocol):
     @property
     def code_size(self) -> int:
         """How many numbers an identity code has."""
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Of the noise that a face starts from: channels, height, width."""
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         """One (S, S, 3) uint8 RGB picture per request, whole crop, face painted; any number of requests."""

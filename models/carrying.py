@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from revisage.models.base import CarryRequest, Descent, FaceGenerator, Inverted
 from revisage.models.carrier import Carrier, cornered
 from revisage.models.device import Device
 from revisage.models.family import Family, Scene, stacked
-from revisage.models.folder import EMBEDDED
-from revisage.models.generator import DiffusionGenerator, load_generator
+from revisage.models.generator import load_generator, model_folder
 from revisage.models.sampler import Route, back, forth, ladder
 from revisage.pipeline.errors import ModelError
 from revisage.pipeline.types import Float
@@ -100,12 +98,9 @@ def load_carrier(model: str, *, device: Device, batch_size: int = 8) -> tuple[Fa
 
     Raises ModelError, also where `PixelCarrier` does.
     """
-    exact = replace(device, dtype=torch.float32)
+    exact = device.exact
     generator = load_generator(model, device=exact, batch_size=batch_size)
-    if not isinstance(generator, DiffusionGenerator):
-        raise ModelError(f"{model} cannot be run backwards; leave --carry away")
-    folder = EMBEDDED if model == EMBEDDED.name else Path(model)
-    return generator, PixelCarrier(generator.family, exact, batch_size), fingerprint(folder)
+    return generator, PixelCarrier(generator.family, exact, batch_size), fingerprint(model_folder(model))
 
 
 def _cut(canvases: Tensor, batch: Sequence[CarryRequest]) -> list[Float]:

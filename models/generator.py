@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from revisage.models.base import FaceGenerator, FaceRequest
+from revisage.models.base import FaceRequest
 from revisage.models.device import Device
 from revisage.models.family import Family, as_bytes
 from revisage.models.folder import EMBEDDED, ModelSpec, read_spec
@@ -101,29 +101,29 @@ def _padded(batch: Sequence[FaceRequest], size: int) -> list[FaceRequest]:
     return [*batch, *[batch[-1]] * (size - len(batch))]
 
 
-def load_generator(model: str, *, device: Device, steps: int | None = None, batch_size: int = 8) -> FaceGenerator:
-    """The embedded model by its name, a model folder, or a fetched model by its hub name `org/name`.
+def model_folder(model: str) -> Path:
+    """Where `model` lies: the embedded one by its name, a model folder, or a fetched model by its hub name `org/name`.
 
     Raises ModelError, naming what there is.
     """
     folder = EMBEDDED if model == EMBEDDED.name else Path(model)
-    if not folder.is_dir() and is_hub_name(model):
-        return open_generator(snapshot(model), device=device, steps=steps, batch_size=batch_size, name=model)
-    if not folder.is_dir():
-        raise ModelError(f"no model called {model!r}; give {EMBEDDED.name} (embedded), a model folder or a hub name")
-    return open_generator(folder, device=device, steps=steps, batch_size=batch_size)
+    if folder.is_dir():
+        return folder
+    if is_hub_name(model):
+        return snapshot(model)
+    raise ModelError(f"no model called {model!r}; give {EMBEDDED.name} (embedded), a model folder or a hub name")
 
 
-def open_generator(
-    folder: Path, *, device: Device, steps: int | None = None, batch_size: int = 8, name: str = ""
-) -> DiffusionGenerator:
-    """The generator in a model folder, called `name` where that is given.
-
-    Raises ModelError when it is missing, incomplete or of an unknown family.
-    """
+def model_spec(model: str) -> ModelSpec:
+    """What the folder of `model` says, without loading a network. Raises ModelError."""
+    folder = model_folder(model)
     spec = read_spec(folder)
-    if name:
-        spec = replace(spec, name=name)
+    return replace(spec, name=model) if is_hub_name(model) and folder != Path(model) else spec
+
+
+def load_generator(model: str, *, device: Device, steps: int | None = None, batch_size: int = 8) -> DiffusionGenerator:
+    """A `FaceGenerator` by what `model_folder` takes. Raises ModelError when it is missing, incomplete or unknown."""
+    folder, spec = model_folder(model), model_spec(model)
     if device.name == "cpu":
         torch.set_num_threads(device.threads)
     return DiffusionGenerator(FAMILIES[spec.family](spec, folder, device), steps=steps, batch_size=batch_size)

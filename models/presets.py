@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from revisage.models import hub
 from revisage.pipeline.errors import ModelError
 
 EMBEDDED_MODEL = "revisage-face"
@@ -64,20 +65,31 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def licence_of(name: str) -> str:
+    """Of a preset, or of a model on the hub, which is asked over the network. Raises ModelError."""
+    return hub.hub_licence(name) if hub.is_hub_name(name) else _preset(name).licence
+
+
 def fetch(name: str, root: Path | None = None) -> Path:
-    """The folder of model `name`, downloaded where it is not here yet.
+    """The folder of model `name`, a preset or a name on the hub, downloaded where it is not here yet.
 
     Raises ModelError for an unknown name, for an embedded model that is missing, and when the download fails; a failed
     one leaves nothing.
     """
-    if name not in PRESETS:
-        raise ModelError(f"no model called {name!r}; choose one of {', '.join(PRESETS)}")
-    preset = PRESETS[name]
+    if hub.is_hub_name(name):
+        return hub.fetch_model(name)
+    preset = _preset(name)
     if (folder := installed(preset, root)) is not None:
         return folder
     if preset.kind == "embedded":
         raise ModelError(f"{name} is part of this program and missing here; install revisage again")
     return _download(preset, root)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ModelError(f"no model called {name!r}; choose one of {', '.join(PRESETS)}, or give a hub name org/name")
+    return PRESETS[name]
 
 
 def _folder(preset: Preset, root: Path | None) -> Path:

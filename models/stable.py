@@ -23,10 +23,10 @@ from revisage.models.conditioning import draw_landmarks, draw_lines
 from revisage.models.device import Device
 from revisage.models.family import Scene, scaled, stacked
 from revisage.models.folder import PromptedSpec, network
+from revisage.models.lora import fuse
 from revisage.models.prompt import prompt_embeddings
 from revisage.models.quick import quickened
 from revisage.models.schedule import Schedule, kept_outside
-from revisage.pipeline.errors import ModelError
 
 _DRAW = {"drawing": draw_landmarks, "lines": draw_lines}
 
@@ -48,7 +48,7 @@ class StableInpaint:
         self.spec = spec
         self._device = device
         self._autoencoder = Autoencoder(folder, device)
-        self._unet = quickened(_with_lora(network(UNet2DConditionModel, folder / "unet", device), folder), device)
+        self._unet = _unet(folder, device)
         self._control = _controlnet(folder, device)
         self._words = prompt_embeddings(folder, (spec.prompt, spec.negative_prompt)).to(device.name, device.dtype)
         self._schedule = Schedule.load(folder / "scheduler")
@@ -124,15 +124,9 @@ def _controlnet(folder: Path, device: Device) -> ControlNetModel | None:
     return quickened(network(ControlNetModel, folder / "controlnet", device), device)
 
 
-def _with_lora(unet: Any, folder: Path) -> Any:
-    """`unet` with the LoRA of `folder` fused in, where there is one. Raises ModelError."""
-    if not (folder / "lora").is_dir():
-        return unet
-    try:
-        unet.load_lora_adapter(folder / "lora", prefix=None, use_safetensors=True, local_files_only=True)
-        unet.fuse_lora()
-        unet.unload_lora()
-    except (ImportError, ValueError, OSError, RuntimeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"cannot use the LoRA in {folder / 'lora'}: {first} (needs: pip install peft)") from error
-    return unet.requires_grad_(False)
+def _unet(folder: Path, device: Device) -> UNet2DConditionModel:
+    """Few-step LoRAs are fused in before anything else is done to the weights."""
+    unet: UNet2DConditionModel = network(UNet2DConditionModel, folder / "unet", device)
+    if (folder / "lora").is_dir():
+        fuse(unet, folder / "lora")
+    return quickened(unet, device)

@@ -39,7 +39,7 @@ class Likeness:
     """Who a track's new face is: the same in all its frames."""
 
     code: Float  # (code size,)
-    noise: Float  # (3, S, S)
+    noise: Float  # the generator's `noise_shape`
     veil: Callable[[int], Veil] | None = None  # frame number -> what hides it; None: pixels carry nothing
 
 

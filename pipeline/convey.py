@@ -77,8 +77,8 @@ class Carrying:
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
-        """Of the generator, which paints in pixels."""
-        return 3, self.size, self.size
+        """The generator's."""
+        return self.generator.noise_shape
 
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""

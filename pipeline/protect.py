@@ -73,6 +73,10 @@ class Method(Protocol):
     def code_size(self) -> int:
         """How many numbers an identity code has."""
 
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Of the noise that a face starts from."""
+
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """Every picture in order; `likeness` gives a track's new face."""
 
@@ -85,6 +89,7 @@ class Obscure:
     template: CropTemplate = FACE_TEMPLATE
     size: int = 128
     code_size: int = 1
+    noise_shape: tuple[int, int, int] = (1, 1, 1)
 
     def __post_init__(self) -> None:
         if self.name not in _OBSCURE:
@@ -127,6 +132,11 @@ class Diffusion:
     def code_size(self) -> int:
         """The generator's."""
         return self.generator.code_size
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """The generator's."""
+        return self.generator.noise_shape
 
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""

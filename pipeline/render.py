@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from revisage.models.latents import Veil, identity_code, shared_noise
+from revisage.models.latents import Veil, identity_code, standard_normal
 from revisage.pipeline.ahead import ahead
 from revisage.pipeline.carry import Carriage, Carry, dump, dump_code
 from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_rect
@@ -240,15 +240,15 @@ class _Job:
         return Picture(frame.index, frame.planes, self.fmt, faces, hidden)
 
     def _likeness(self) -> Callable[[int], Likeness]:
-        size, code_size = self.method.size, self.method.code_size
+        method = self.method
 
         @lru_cache(maxsize=64)
         def likeness(track: int) -> Likeness:
             key = keys.track_identity(self.access.secret, track)
             face = keys.face_key(self.access.secret, track, self.persons.get(track))
-            code = identity_code(keys.track_stream(face, "identity").read, code_size)
-            veil = self._veil(key, size) if self.options.carry else None
-            return Likeness(code, shared_noise(keys.track_stream(face, "noise").read, size), veil)
+            code = identity_code(keys.track_stream(face, "identity").read, method.code_size)
+            noise = standard_normal(keys.track_stream(face, "noise").read, method.noise_shape)
+            return Likeness(code, noise, self._veil(key, method.size) if self.options.carry else None)
 
         return likeness
 

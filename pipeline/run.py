@@ -177,6 +177,15 @@ class Workshop:
         except ModelError as error:
             return None, f"no landmarks, new faces follow the old ones less well: {error}"
 
+    @property
+    def licence(self) -> str | None:
+        """Of the model that will paint, where it did not come with this program. Raises ModelError."""
+        if self.options.method != "diffusion" or self.options.model == EMBEDDED_MODEL:
+            return None
+        from revisage.models.generator import model_spec  # noqa: PLC0415  (imports diffusers)
+
+        return model_spec(self.options.model).licence
+
     @cached_property
     def method(self) -> Method:
         """Raises ModelError, DeviceError."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -21,8 +22,10 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
+from films import film_of_a_face  # type: ignore[import-not-found]
 from safetensors.torch import save_file
 
+from revisage.cli import cli
 from revisage.models import hub
 from revisage.models.base import FaceGenerator, FaceRequest
 from revisage.models.conditioning import (
@@ -35,9 +38,14 @@ from revisage.models.conditioning import (
 )
 from revisage.models.device import choose_device
 from revisage.models.folder import LatentSpec, PromptedSpec, read_spec
-from revisage.models.generator import DiffusionGenerator, load_generator, open_generator
+from revisage.models.generator import DiffusionGenerator, load_generator
+from revisage.models.lora import fuse
 from revisage.models.schedule import Schedule
 from revisage.pipeline.errors import ModelError
+from revisage.pipeline.media import file_digest, open_video
+from revisage.pipeline.run import JobOptions, KeyRing, Workshop
+from revisage.pipeline.types import Origin, Plan, Track, TrackedFace, VideoInfo
+from revisage.pipeline.vault.keys import SecretKey
 
 SIZE, CELLS, WORDS, WIDTH = 32, 16, 5, 8
 DEVICE = replace(choose_device("cpu").exact, threads=1)
@@ -127,7 +135,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def opened(folder: Path, steps: int = 3, batch_size: int = 4) -> DiffusionGenerator:
-    return open_generator(folder, device=DEVICE, steps=steps, batch_size=batch_size)
+    return load_generator(str(folder), device=DEVICE, steps=steps, batch_size=batch_size)
 
 
 def request_for(generator: FaceGenerator, seed: int, **changes: object) -> FaceRequest:
@@ -199,7 +207,7 @@ def test_plain_diffusers_folders_are_recognised(folder: Path) -> None:
 
 
 def test_bfloat16_runs_the_same_code(folder: Path) -> None:
-    half = open_generator(folder, device=replace(DEVICE, dtype=torch.bfloat16), steps=2)
+    half = load_generator(str(folder), device=replace(DEVICE, dtype=torch.bfloat16), steps=2)
     exact = opened(folder, steps=2)
     request = request_for(half, 0)
     (a,), (b,) = half.generate([request]), exact.generate([request])
@@ -260,16 +268,58 @@ def test_prompts_are_embedded_once(tmp_path: Path) -> None:
     assert apart(first, opened(tmp_path).generate([request])[0]) == 0
 
 
-def test_a_lora_is_fused_into_the_unet(tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft", reason="the optional LoRA library is not installed")
+LINEAR, CONV = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", "down_blocks.0.resnets.0.conv1"
+
+
+def lora(style: str, rank: int = 2) -> dict[str, torch.Tensor]:
+    """Adapters of one linear layer (16 to 16) and one convolution (16 to 16, 3 x 3)."""
+    generator = torch.Generator().manual_seed(3)
+    parts: dict[str, torch.Tensor] = {}
+    for layer, kernel in ((LINEAR, ()), (CONV, (3, 3))):
+        down = torch.randn(rank, 16, *kernel, generator=generator)
+        up = torch.randn(16, rank, *(1 for _ in kernel), generator=generator)
+        if style == "diffusers":
+            parts |= {f"unet.{layer}.lora_A.weight": down, f"unet.{layer}.lora_B.weight": up}
+        elif style == "old diffusers":
+            parts |= {f"{layer}.lora.down.weight": down, f"{layer}.lora.up.weight": up}
+        else:
+            name = "lora_unet_" + layer.replace(".", "_")
+            parts |= {
+                f"{name}.lora_down.weight": down,
+                f"{name}.lora_up.weight": up,
+                f"{name}.alpha": torch.tensor(1.0),
+            }
+    return parts
+
+
+@pytest.mark.parametrize(("style", "share"), [("diffusers", 1.0), ("old diffusers", 1.0), ("kohya", 0.5)])
+def test_a_lora_is_fused_into_the_unet(tmp_path: Path, style: str, share: float) -> None:
     make_stable(tmp_path, control=False)
     describe(tmp_path, guidance=1)
     without = opened(tmp_path)
     request = request_for(without, 0)
-    unet = UNet2DConditionModel.from_pretrained(tmp_path / "unet")
-    unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    unet.save_lora_adapter(tmp_path / "lora")
+    (tmp_path / "lora").mkdir()
+    save_file(lora(style), tmp_path / "lora" / "pytorch_lora_weights.safetensors")
     assert apart(without.generate([request]), opened(tmp_path).generate([request])) > 0
+    plain, fused = (UNet2DConditionModel.from_pretrained(tmp_path / "unet") for _ in range(2))
+    fuse(fused, tmp_path / "lora")
+    parts = lora("diffusers")
+    for layer in (LINEAR, CONV):
+        before, after = plain.get_submodule(layer).weight, fused.get_submodule(layer).weight
+        down, up = parts[f"unet.{layer}.lora_A.weight"], parts[f"unet.{layer}.lora_B.weight"]
+        wanted = share * torch.einsum("or,ri...->oi...", up.flatten(1), down)
+        torch.testing.assert_close(after - before, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_lora_of_another_network_is_refused(tmp_path: Path) -> None:
+    unet = UNet2DConditionModel(block_out_channels=(8,), down_block_types=("DownBlock2D",), norm_num_groups=8,
+                                up_block_types=("UpBlock2D",), layers_per_block=1)  # fmt: skip
+    with pytest.raises(ModelError, match="holds 0"):
+        fuse(unet, tmp_path)
+    for parts, says in ((lora("kohya"), "does not fit"), ({"text.weight": torch.zeros(1)}, "no known kind")):
+        save_file(parts, tmp_path / "lora.safetensors")
+        with pytest.raises(ModelError, match=says):
+            fuse(unet, tmp_path)
 
 
 def damaged_parts() -> dict[str, tuple[str, Callable[[Path], object]]]:
@@ -359,3 +409,52 @@ def test_fetching_allows_no_code_and_names_no_address(monkeypatch: pytest.Monkey
     with pytest.raises(ModelError) as error:
         hub.fetch_model("org/faces")
     assert "://" not in str(error.value)
+
+
+# -- a whole run -------------------------------------------------------------------------------------------------------
+
+
+def test_a_film_is_anonymized_by_a_latent_family(folder: Path, tmp_path: Path) -> None:
+    """The noise comes in the family's own shape, the licence is said, and the same key gives the same faces."""
+    film_of_a_face(tmp_path / "in.mkv", 2, 128, 96, codec="ffv1")
+    with open_video(tmp_path / "in.mkv") as video:
+        pts = tuple(frame.pts for frame in video.frames())
+        info = VideoInfo(128, 96, video.time_base, video.pix_fmt.name, 2, file_digest(tmp_path / "in.mkv"))
+    points = np.array(FACE_TEMPLATE.points, np.float32) * 60 + np.float32([30, 20])
+    faces = tuple(TrackedFace(i, (42, 26, 78, 74), points, Origin.DETECTED, 0.9) for i in range(2))
+    plan = Plan(info, (Track(1, faces),), "by hand", pts)
+    options = JobOptions(model=str(folder), steps=2, batch_size=2, device="cpu", threads=1, seal="off", index=True,
+                         verify=False, codec="ffv1")  # fmt: skip
+    assert Workshop(options).licence == read_spec(folder).licence
+    painted = []
+    for name in ("a.mkv", "b.mkv"):
+        keys = KeyRing((SecretKey(bytes(range(32))),))
+        report = Workshop(options).anonymize(tmp_path / "in.mkv", tmp_path / name, keys, plan=plan)
+        assert (report.render.faces, report.render.fallbacks) == (2, 0)
+        with open_video(tmp_path / name) as video:
+            painted.append([frame.rgb() for frame in video.frames()])
+    assert all(apart(a, b) <= 1 for a, b in zip(*painted, strict=True))
+
+
+def test_the_embedded_model_needs_no_licence_said(folder: Path) -> None:
+    assert Workshop(JobOptions()).licence is None
+    assert Workshop(JobOptions(model=str(folder), method="blur")).licence is None
+
+
+def test_a_licence_is_shown_before_a_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def licence(name: str) -> str:
+        order.append("licence")
+        return "openrail++"
+
+    def fetch(name: str) -> Path:
+        order.append("fetch")
+        return tmp_path
+
+    monkeypatch.setattr(hub, "hub_licence", licence)
+    monkeypatch.setattr(hub, "fetch_model", fetch)
+    result = CliRunner().invoke(cli, ["models", "fetch", "org/faces"])
+    assert result.exit_code == 0, result.output
+    assert order == ["licence", "fetch"]
+    assert "licence of org/faces: openrail++" in result.stderr

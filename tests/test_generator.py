@@ -14,7 +14,7 @@ from revisage.models.base import FaceGenerator, FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE, REMOVED, face_mask, standard_landmarks
 from revisage.models.device import Device, choose_device
 from revisage.models.folder import read_spec
-from revisage.models.generator import load_generator, open_generator
+from revisage.models.generator import load_generator
 from revisage.models.identity import IdentityEmbedding
 from revisage.models.inpaint import calmed
 from revisage.models.sampler import ddim, trailing
@@ -77,9 +77,9 @@ def test_is_a_face_generator(folder: Path) -> None:
 
 def test_batch_size_and_neighbours_do_not_change_a_face(folder: Path) -> None:
     requests = [request(seed) for seed in range(5)]
-    alone = [open_generator(folder, device=device(), batch_size=1).generate([r])[0] for r in requests]
-    together = open_generator(folder, device=device(), batch_size=8).generate(requests)
-    backwards = open_generator(folder, device=device(), batch_size=3).generate(requests[::-1])[::-1]
+    alone = [load_generator(str(folder), device=device(), batch_size=1).generate([r])[0] for r in requests]
+    together = load_generator(str(folder), device=device(), batch_size=8).generate(requests)
+    backwards = load_generator(str(folder), device=device(), batch_size=3).generate(requests[::-1])[::-1]
     for one, many, other in zip(alone, together, backwards, strict=True):
         # float32 sums in another order: at most one grey level
         assert np.abs(one.astype(int) - many).max() <= 1
@@ -87,7 +87,7 @@ def test_batch_size_and_neighbours_do_not_change_a_face(folder: Path) -> None:
 
 
 def test_code_and_noise_and_landmarks_matter(folder: Path) -> None:
-    generator = open_generator(folder, device=device())
+    generator = load_generator(str(folder), device=device())
     base = request(0)
     for change in ({"code": base.code[::-1].copy()}, {"noise": -base.noise}, {"landmarks": base.landmarks + 3}):
         (a, b) = generator.generate([base, request(0, **change)])
@@ -95,7 +95,7 @@ def test_code_and_noise_and_landmarks_matter(folder: Path) -> None:
 
 
 def test_memory_running_out_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = open_generator(folder, device=device(), batch_size=8)
+    generator = load_generator(str(folder), device=device(), batch_size=8)
     expected = generator.generate([request(i) for i in range(8)])
     paint = generator._paint
 
@@ -112,7 +112,7 @@ def test_memory_running_out_halves_the_batch(folder: Path, monkeypatch: pytest.M
 
 def test_requests_that_do_not_fit_are_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="does not fit"):
-        open_generator(folder, device=device()).generate([request(0, code=np.zeros(3, np.float32))])
+        load_generator(str(folder), device=device()).generate([request(0, code=np.zeros(3, np.float32))])
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "unknown family", "no weights"])
@@ -122,7 +122,7 @@ def test_bad_folders_are_named(folder: Path, tmp_path: Path, damage: str) -> Non
         text = {"not json": "{", "unknown family": json.dumps(about | {"family": "x"})}.get(damage, json.dumps(about))
         (tmp_path / "revisage.json").write_text(text)
     with pytest.raises(ModelError):
-        open_generator(tmp_path, device=device())
+        load_generator(str(tmp_path), device=device())
     with pytest.raises(ModelError, match="revisage-face"):
         load_generator("no-such-model", device=device())
 

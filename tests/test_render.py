@@ -43,6 +43,7 @@ class PaintedFace:
     template: CropTemplate = FACE_TEMPLATE
     size = 64
     code_size = 8
+    noise_shape = (3, 64, 64)
 
     def __init__(self) -> None:
         self.seen: list[FaceRequest] = []

@@ -619,7 +619,7 @@ class Idle:
     """A method that forgets to hide anybody."""
 
     def __init__(self) -> None:
-        self.name, self.size, self.code_size = "idle", 128, 1
+        self.name, self.size, self.code_size, self.noise_shape = "idle", 128, 1, (1, 1, 1)
         self.template = Obscure("solid").template
         self.used = 0
 

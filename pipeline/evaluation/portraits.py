@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from revisage.models.base import Detector, FaceGenerator, FaceRequest, Landmarker
-from revisage.models.latents import identity_code, shared_noise
+from revisage.models.latents import identity_code, standard_normal
 from revisage.pipeline import composite
 from revisage.pipeline.composite import Likeness, PlacedFace
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, blend, pixel_format
@@ -56,7 +56,7 @@ def numbered(number: int, generator: FaceGenerator) -> Likeness:
         return hashlib.shake_256(f"revisage test face {number} {purpose}".encode()).digest(count)
 
     code = identity_code(lambda count: stream("identity", count), generator.code_size)
-    return Likeness(code, shared_noise(lambda count: stream("noise", count), generator.size))
+    return Likeness(code, standard_normal(lambda count: stream("noise", count), generator.noise_shape))
 
 
 def paint(sitters: Sequence[Sitter], likenesses: Sequence[Likeness], generator: FaceGenerator) -> list[Image]:

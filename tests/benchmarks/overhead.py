@@ -54,6 +54,7 @@ class Background:
     template: CropTemplate = FACE_TEMPLATE
     size = 128
     code_size = 64
+    noise_shape = (3, 128, 128)
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         """What it was given."""
