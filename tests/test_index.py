@@ -654,6 +654,17 @@ def test_documents_are_strict_and_silent(old: bytes, new: bytes) -> None:
     assert SECRET.reveal().hex()[:16] not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", ["frames", "origins", "pts"])
+@pytest.mark.parametrize(
+    "wrong", ["[true]", '["1"]', "[1.0]", "[null]", "[[1,2,3]]", "[[1,-1]]", "[99999999999999999999]"]
+)
+def test_placements_are_strict(place: str, wrong: str) -> None:
+    fields = json.loads(SegmentSheet(Placement((2, 2), (3,), ((0, 0),), (7,)), "0" * 64).to_json(BINDING, 1, 0))
+    data = json.dumps(fields | {place: json.loads(wrong)}).encode()
+    with pytest.raises(TamperedError, match=place):
+        SegmentSheet.from_json(data, BINDING, 1, 0)
+
+
 def test_what_a_reader_would_refuse_is_not_written() -> None:
     with pytest.raises(ValueError, match="carry"):
         replace(_document(SECRET, {}, None), settings=replace(SETTINGS, carry=2.0)).to_json("ab" * 16)
