@@ -655,7 +655,8 @@ def _job_lines(report: JobReport) -> list[str]:
     if (carried := done.carried) is not None:
         lines.append(
             f"carried   {carried.faces} faces in the pixels; before encoding they come back at "
-            f"{carried.decibels} dB, the worst at {carried.worst} dB"
+            f"{carried.decibels} dB, the worst at {carried.worst} dB; of {carried.sample} read back from the finished "
+            f"video, at {carried.read} dB, the worst at {carried.read_worst} dB"
         )
     lines.append(f"verified  {_seen(report.verification)}")
     if done.dropped:

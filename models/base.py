@@ -129,8 +129,13 @@ class FaceCarrier(Protocol):
     def size(self) -> int:
         """Side S of its crops, in pixels."""
 
-    def invert(self, requests: Sequence[CarryRequest], pictures: Sequence[Float], descent: Descent) -> list[Inverted]:
-        """Per request, the latent that `regrow` turns into its picture (3, N, N) float32 RGB, -1..1."""
+    def invert(
+        self, requests: Sequence[CarryRequest], pictures: Sequence[Float], descent: Descent, tolerance: float = ...
+    ) -> list[Inverted]:
+        """Per request, the latent that `regrow` turns into its picture (3, N, N) float32 RGB, -1..1.
+
+        `tolerance`: the relative change at which a step counts as solved; larger is quicker.
+        """
 
     def regrow(self, requests: Sequence[CarryRequest], latents: Sequence[Float], descent: Descent) -> list[Float]:
         """Per request, the picture (3, N, N) float32 RGB that a latent grows into; not clipped, 0 outside the mask."""

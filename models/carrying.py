@@ -21,7 +21,7 @@ from revisage.models.carrier import Carrier, cornered
 from revisage.models.device import Device
 from revisage.models.family import Family, Scene, stacked
 from revisage.models.generator import load_generator, model_folder
-from revisage.models.sampler import Route, back, forth, ladder
+from revisage.models.sampler import TOLERANCE, Route, back, forth, ladder
 from revisage.pipeline.errors import ModelError
 from revisage.pipeline.types import Float
 
@@ -47,14 +47,21 @@ class PixelCarrier:
         return self._family.spec.size
 
     @torch.inference_mode()
-    def invert(self, requests: Sequence[CarryRequest], pictures: Sequence[Float], descent: Descent) -> list[Inverted]:
+    def invert(
+        self,
+        requests: Sequence[CarryRequest],
+        pictures: Sequence[Float],
+        descent: Descent,
+        tolerance: float = TOLERANCE,
+    ) -> list[Inverted]:
         """See `FaceCarrier.invert`. Raises ModelError for a request that does not fit this model."""
         found: dict[int, Inverted] = {}
         for chosen in self._batches(requests):
             batch = [requests[i] for i in chosen]
             scene, carrier, route = self._prepared(batch)
             start = carrier.pack(stacked(cornered([pictures[i] for i in chosen], self.size), self._device))
-            latents, changes = back(scene.denoise, start, self._ladder(descent), self._family.alphas, route)
+            steps = self._ladder(descent)
+            latents, changes = back(scene.denoise, start, steps, self._family.alphas, route, tolerance=tolerance)
             noise = carrier.lower(scene.start)
             arrays = (_cut(canvas, batch) for canvas in (latents, noise, carrier.masks))
             results = [Inverted(*row) for row in zip(*arrays, changes.tolist(), strict=True)]

@@ -88,10 +88,19 @@ def forth(denoise: Denoise, latent: Tensor, timesteps: Sequence[int], alphas: Te
 
 
 def back(
-    denoise: Denoise, picture: Tensor, timesteps: Sequence[int], alphas: Tensor, route: Route, rounds: int = ROUNDS
+    denoise: Denoise,
+    picture: Tensor,
+    timesteps: Sequence[int],
+    alphas: Tensor,
+    route: Route,
+    *,
+    rounds: int = ROUNDS,
+    tolerance: float = TOLERANCE,
 ) -> tuple[Tensor, Tensor]:
     """The latent (B, …) that `forth` turns into `picture`, and per item how far from it: the largest relative change
     (B,) that one more round would have made in any step. Items do not influence one another.
+
+    Ends a step after `rounds`, or when no item changes by more than `tolerance`, relative.
     """
     y = picture * _level(alphas, timesteps[-1])[0]
     worst = torch.zeros(len(y), dtype=torch.float64, device=y.device)
@@ -103,12 +112,15 @@ def back(
             clean = route.predict(denoise, guess, at, alphas)
             return ratio * end + (signal - ratio * next_signal) * clean  # noqa: B023 - used within this turn only
 
-        y, change = _fixed_point(lambda guess: undone(guess, t), undone(end, following), rounds)  # noqa: B023
+        start = undone(end, following)
+        y, change = _fixed_point(lambda guess: undone(guess, t), start, rounds, tolerance)  # noqa: B023
         worst = torch.maximum(worst, change)
     return y, worst
 
 
-def _fixed_point(step: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+def _fixed_point(
+    step: Callable[[Tensor], Tensor], start: Tensor, rounds: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """x = step(x), and the relative change (B,) that was left."""
     guess = start
     points: list[Tensor] = []
@@ -118,7 +130,7 @@ def _fixed_point(step: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -
         reached = step(guess)
         change = reached - guess
         relative = change.flatten(1).norm(dim=1).double() / reached.flatten(1).norm(dim=1).clamp(min=1e-12).double()
-        if bool((relative <= TOLERANCE).all()):
+        if bool((relative <= tolerance).all()):
             return reached, relative
         points, changes = [*points[-_MEMORY:], reached], [*changes[-_MEMORY:], change]
         guess = reached - _accelerated(points, changes) if len(points) > 1 else reached

@@ -34,6 +34,7 @@ from revisage.pipeline.types import Float, Gray, Image
 
 _FINE = 8  # landmarks are kept in eighths of a pixel
 _GRID = 8  # sides of squares are multiples of it: they change seldom, and every video's blocks fit
+_STEP = 4  # elements; squares lie on multiples of it, so that whoever has lost the index can try them all
 _FARTHEST = 2.5  # largest value of a painted sample that is kept apart from larger ones; 1 is white
 _SHOULDER = 0.3  # of the range that samples can hold is for values beyond the rest
 _GREY = REMOVED / 127.5 - 1  # what stands where nothing is known
@@ -43,7 +44,7 @@ _GREY = REMOVED / 127.5 - 1  # what stands where nothing is known
 class Square:
     """Where a carriage lies."""
 
-    x: int  # left and top pixel of the frame, may lie outside; multiples of `factor` and of the colours' blocks
+    x: int  # left and top pixel of the frame, may lie outside; multiples of four elements, a video's blocks too
     y: int
     side: int  # elements
     factor: int  # pixels per element: 1, 2, 4 …
@@ -98,7 +99,7 @@ class Carry:
 
 def lay_out(faces: Sequence[PlacedFace], fmt: PixelFormat, width: int, height: int, size: int) -> list[Carriage]:
     """One carriage per face of a frame. What two faces touch carries nothing for either, or one key would open both."""
-    squares = [_square(face, fmt, size) for face in faces]
+    squares = [_square(face, size) for face in faces]
     times = np.zeros((height, width), np.uint8)
     for face in faces:
         _window(times, face.region.rect)[...] += face.region.touched
@@ -298,20 +299,29 @@ def _curve(limit: float) -> tuple[float, float]:
 # -- squares -----------------------------------------------------------------------------------------------------------
 
 
-def _square(face: PlacedFace, fmt: PixelFormat, size: int) -> Square:
+def _square(face: PlacedFace, size: int) -> Square:
     """As large as the crop that `face` was placed in, larger where its region would not fit; around the same centre."""
-    rect = face.region.rect
-    back = geometry.invert(face.matrix)
-    middle = geometry.transform(np.array([[(size - 1) / 2] * 2], np.float32), back)[0]
-    centre = [float(v) + 0.5 for v in middle]
+    rect, centre = face.region.rect, _centre(face, size)
     reach = max(rect.x1 - centre[0], centre[0] - rect.x0, rect.y1 - centre[1], centre[1] - rect.y0)
-    wanted, factor, blocks = size * geometry.scale_of(back), 1, max(1 << fmt.sx, 1 << fmt.sy)
-    while (extent := max(wanted, 2 * (reach + max(factor, blocks)))) > size * factor:
+    wanted, factor = size * geometry.scale_of(geometry.invert(face.matrix)), 1
+    while (extent := max(wanted, 2 * (reach + _STEP * factor / 2))) > size * factor:
         factor *= 2
     side = min(size, max(2 * _GRID, int(np.ceil(extent / factor / _GRID)) * _GRID))
-    step = max(factor, blocks)
+    return _square_at(centre, side, factor)
+
+
+def _square_at(centre: Sequence[float], side: int, factor: int) -> Square:
+    """The square on the grid whose centre lies nearest to `centre`."""
+    step = _STEP * factor
     x, y = (round((c - side * factor / 2) / step) * step for c in centre)
     return Square(x, y, side, factor)
+
+
+def _centre(face: PlacedFace, size: int) -> tuple[float, float]:
+    """The middle of the crop that `face` was placed in, in pixels of the frame, whose corner is 0, 0."""
+    middle = np.array([[(size - 1) / 2] * 2], np.float32)
+    x, y = geometry.transform(middle, geometry.invert(face.matrix))[0].tolist()
+    return x + 0.5, y + 0.5
 
 
 def _block(fmt: PixelFormat, factor: int) -> tuple[int, int]:

@@ -4,7 +4,8 @@
 
 Checked is what the encoder will get, samples rounded and all. A face that would not come back, because its fixed point
 was not found or too much was lost, is painted from the key's noise alone: its pixels then carry nothing, the seal has
-it, and the report says so. Knows no file and no key: noise and signs come with each track's `Likeness`.
+it, and the report says so. What an encoder leaves, `read_back` asks of the finished video. Knows no index and no key:
+noise and signs come with each track's `Likeness`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from revisage.models.latents import Veil, damped, mix, undamped, unmix
 from revisage.pipeline import composite
 from revisage.pipeline.carry import Carriage, Carry, found, lay_out, look, packed, painting, request_for
 from revisage.pipeline.composite import Likeness, PlacedFace
+from revisage.pipeline.media import VideoReader
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, blend
 from revisage.pipeline.protect import BLANK, WAITING_FRAMES, Carried, Picture, Protected
 from revisage.pipeline.types import CropTemplate, Float
 
 SOLVED = 1e-4  # relative change of the fixed point's last round, above which no solution was found
 WORST = 20.0  # dB of PSNR that must come back
+READ_TOLERANCE = 1e-4  # of the fixed point when reading: rounding to samples has cost more long before
 CALM = 0.3  # share of the lowest frequencies that a mixed latent keeps
 
 
@@ -170,20 +173,55 @@ class Carrying:
             back = recovered(self.carrier, self.carry, faces)
         except Exception:  # what cannot be checked does not count as carried
             return [0.0] * len(checks)
-        return [_decibels(ride, picture) for (ride, _), picture in zip(checks, back, strict=True)]
+        pairs = zip(checks, back, strict=True)
+        return [_decibels(ride.carriage.own, picture, ride.original) for (ride, _), picture in pairs]
 
     def _inverted(self, rides: Sequence[_Ride], pictures: Sequence[Float]) -> list[Inverted]:
         own = [np.where(ride.carriage.own, p, np.float32(0)) for ride, p in zip(rides, pictures, strict=True)]
         return self.carrier.invert([ride.request for ride in rides], own, self.carry.descent)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Specimen:
+    """A carried face that will be looked for in the finished video."""
+
+    frame: int
+    carried: Carried
+    veil: Veil
+    original: Float  # (3, N, N), as `look` gives it
+
+
+def read_back(carrier: FaceCarrier, carry: Carry, specimens: Sequence[Specimen], video: VideoReader) -> list[float]:
+    """PSNR, in dB, of every specimen as it comes back from `video`: what its encoder left of the pixels."""
+    wanted: dict[int, list[Specimen]] = {}
+    for specimen in specimens:
+        wanted.setdefault(specimen.frame, []).append(specimen)
+    faces: list[tuple[CarryRequest, Veil, Float]] = []
+    rows: list[Specimen] = []
+    for frame in video.frames():
+        for specimen in wanted.get(frame.index, ()):
+            carriage = specimen.carried.carriage
+            seen = found(carriage, frame.planes, video.pix_fmt)
+            request = request_for(
+                carriage, seen, video.pix_fmt, carrier.size, specimen.carried.code, specimen.veil.noise
+            )
+            faces.append((request, specimen.veil, seen))
+            rows.append(specimen)
+    back = recovered(carrier, carry, faces) if faces else []
+    return [_decibels(s.carried.carriage.own, b, s.original) for s, b in zip(rows, back, strict=True)]
+
+
 def recovered(carrier: FaceCarrier, carry: Carry, faces: Sequence[tuple[CarryRequest, Veil, Float]]) -> list[Float]:
-    """What the pixels of faces carry: for each request, veil and picture of its square, the picture as filmed."""
+    """What the pixels of faces carry: for each request, veil and picture of its square, the picture as filmed.
+
+    Elements that carry nothing stay as they are seen.
+    """
     requests = [request for request, _, _ in faces]
     own = [np.where(request.tile.mask, picture, np.float32(0)) for request, _, picture in faces]
-    inverted = carrier.invert(requests, own, carry.descent)
+    inverted = carrier.invert(requests, own, carry.descent, READ_TOLERANCE)
     latents = [_shown(start, veil, carry.amount) for start, (_, veil, _) in zip(inverted, faces, strict=True)]
-    return carrier.regrow(requests, latents, carry.descent)
+    grown = carrier.regrow(requests, latents, carry.descent)
+    return [np.where(request.tile.mask, new, seen) for (request, _, seen), new in zip(faces, grown, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,10 +266,9 @@ def _judged(ride: _Ride, picture: Float, carries: bool) -> _Grown:
     return _Grown(picture, carries and painted.size > 0, why)
 
 
-def _decibels(ride: _Ride, picture: Float) -> float:
-    """PSNR over the elements that carry."""
-    own: Mask = ride.carriage.own
-    error = np.clip(picture[:, own], -1, 1) - np.clip(ride.original[:, own], -1, 1)
+def _decibels(own: Mask, picture: Float, original: Float) -> float:
+    """PSNR over the elements that carry; what is no number counts as grey."""
+    error = np.clip(np.nan_to_num(picture[:, own]), -1, 1) - np.clip(original[:, own], -1, 1)
     return float(10 * np.log10(4 / max(float(np.square(error).mean()), 1e-12)))
 
 

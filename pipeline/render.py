@@ -20,8 +20,9 @@ import numpy as np
 
 from revisage.models.latents import Veil, identity_code, standard_normal
 from revisage.pipeline.ahead import ahead
-from revisage.pipeline.carry import Carriage, Carry, dump, dump_code
+from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
 from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_rect
+from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
@@ -34,6 +35,7 @@ from revisage.pipeline.vault.index import CONTESTED, IndexDocument, IndexWriter,
 from revisage.pipeline.vault.keys import Recipient, SecretKey, TrackKey, VideoSecret
 
 INDEX_SUFFIX = ".rvx"
+SAMPLE = 8  # carried faces that are read back from the finished video
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,15 @@ class RenderReport:
 
 @dataclass(frozen=True, slots=True)
 class CarryReport:
-    """How the originals live in the pixels, measured on the samples that went to the encoder."""
+    """How the originals live in the pixels: all on the samples that went to the encoder, some on what it made."""
 
     faces: int
     left_out: int  # faces whose pixels carry nothing; the seal has them, where there is one
     decibels: float  # PSNR of what comes back, median
     worst: float  # the same of the worst face
+    sample: int = 0  # faces that were read back from the finished video
+    read: float = 0.0  # their median PSNR, what the encoder took included
+    read_worst: float = 0.0
 
 
 def anonymize(
@@ -155,6 +160,10 @@ class _Job:
         self.carried: dict[tuple[int, int], list[Json]] = {}  # (track, frame) -> how its pixels carry it
         self.last: dict[int, Carriage] = {}  # track -> how its last one did
         self.levels: list[float] = []  # dB, of every face that is carried
+        self.likeness = self._likeness()
+        self.wanted = _spread([(t.id, face.frame) for t in self.tracks for face in t.faces], SAMPLE)
+        self.specimens: list[Specimen] = []
+        self.read: list[float] = []  # dB, of every specimen
 
     def open_index(self) -> IndexWriter:
         assert self.options.index is not None  # noqa: S101 - called only then
@@ -184,7 +193,7 @@ class _Job:
                 waiting[frame.index] = frame
                 yield self._picture(frame)
 
-        for protected in self.method.protect(pictures(), self._likeness()):
+        for protected in self.method.protect(pictures(), self.likeness):
             self._composite(protected, sealer)
             yield waiting.pop(protected.picture.number), protected.picture.planes
 
@@ -203,6 +212,7 @@ class _Job:
         check: Callable[[Path], None] | None,
     ) -> None:
         """Check the video, complete the index and give it its name, before the video gets its own."""
+        self._read_back(video)
         if check is not None:
             self.check_complete()
             check(video)
@@ -257,7 +267,7 @@ class _Job:
         self.failures += protected.failures
         for face, carried in zip(picture.faces, protected.carried, strict=bool(protected.carried)):
             if carried is not None:
-                self._note(face.track, picture.number, carried)
+                self._note(face.track, picture, carried)
         sealed = _sealed_tracks(picture, sealer)
         originals = {track: cut(picture.planes, self.fmt, rect) for track, rect in sealed.items()}
         for face, tile in zip(picture.faces, protected.tiles, strict=True):
@@ -298,13 +308,23 @@ class _Job:
             self.access.secret, settings, tuple(records), self.access.derived_from, writer.dropped_metadata, kept
         )
 
-    def _note(self, track: int, frame: int, carried: Carried) -> None:
-        """Keep what the index must say of a face that is carried."""
-        before = self.last.get(track)
+    def _note(self, track: int, picture: Picture, carried: Carried) -> None:
+        """Keep what the index must say of a face that is carried; `picture` is as filmed."""
+        before, frame, veil = self.last.get(track), picture.number, self.likeness(track).veil
         code = [dump_code(carried.code)] if before is None else []
         self.carried[track, frame] = [dump(carried.carriage, before), self._stretch(frame), *code]
         self.last[track] = carried.carriage
         self.levels.append(carried.decibels)
+        if (track, frame) in self.wanted and veil is not None:
+            original = look(carried.carriage, picture.planes, picture.fmt)
+            self.specimens.append(Specimen(frame, carried, veil(frame), original))
+
+    def _read_back(self, finished: Path) -> None:
+        """What the encoder left of the faces that the pixels carry."""
+        if not self.specimens or not isinstance(self.method, Carrying):
+            return
+        with open_video(finished) as video:
+            self.read = read_back(self.method.carrier, self.method.carry, self.specimens, video)
 
     def _record(self, track: Track) -> TrackRecord:
         """As `_record`; each row goes on with how the pixels of that face carry it, where they do."""
@@ -327,9 +347,18 @@ class _Job:
         return lambda frame: drawn(self._stretch(frame))
 
     def _carry_report(self) -> CarryReport:
-        levels = sorted(self.levels)
-        middle, worst = (levels[len(levels) // 2], levels[0]) if levels else (0.0, 0.0)
-        return CarryReport(len(levels), self.faces - len(levels), round(middle, 1), round(worst, 1))
+        left_out = self.faces - len(self.levels)
+        return CarryReport(len(self.levels), left_out, *_middle(self.levels), len(self.read), *_middle(self.read))
+
+
+def _middle(levels: Sequence[float]) -> tuple[float, float]:
+    """The median and the lowest of `levels`, to a tenth; 0 where there are none."""
+    return (round(float(np.median(levels)), 1), round(min(levels), 1)) if levels else (0.0, 0.0)
+
+
+def _spread(pairs: Sequence[tuple[int, int]], count: int) -> frozenset[tuple[int, int]]:
+    """At most `count` of `pairs`, evenly spread."""
+    return frozenset(pairs[i] for i in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int))
 
 
 def _record(track: Track) -> TrackRecord:

@@ -38,7 +38,7 @@ from revisage.pipeline.verify import VerifyOptions, Witnesses, verify
 if TYPE_CHECKING:
     from revisage.models.device import Device
 
-LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo")  # encoders that lose nothing
+FAITHFUL = 30.0  # dB of PSNR from which what the pixels give back is as good as filmed
 FIX_ROUNDS = 3  # times that --fix renders again before it gives up
 
 
@@ -422,8 +422,11 @@ def _carry_warnings(report: RenderReport, options: JobOptions) -> list[str]:
     if lost := report.carried.left_out:
         where = "the seal has them" if options.seal != "off" else "they are lost, since nothing was sealed"
         found.append(f"the pixels of {lost} of {report.faces} faces carry nothing: {where}")
-    if report.codec not in LOSSLESS and options.crf != 0:
-        found.append(f"{report.codec} takes from what the pixels carry: --codec ffv1 keeps all of it")
+    if report.carried.sample and report.carried.read < FAITHFUL:
+        found.append(
+            f"after {report.codec} faces come back from the pixels at {report.carried.read} dB only: "
+            "recover them from the seal, or give --codec ffv1"
+        )
     return found
 
 
