@@ -290,32 +290,35 @@ def draw_timesteps(count: int, mean: float, std: float, end: float) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Painted:
-    """What the painter made of a batch: every row with its own code, then some again, each with two drawn codes."""
+    """What the painter made of a batch: every row with its own code; then the first few again, as somebody else.
+
+    These D rows are half as many pictures twice: with the code of the person D / 2 rows on, and with a drawn code.
+    """
 
     batch: Batch  # rows as in `picture`
     picture: Tensor  # (B + D, 3, SIZE, SIZE), what was there outside the mask
     predicted: Tensor  # the same, with the network's own pixels outside the mask
     known: int  # B
-    drawn: Tensor  # (D, CODE)
+    lent: Tensor  # (D, CODE), the codes of the last rows
     kl: Tensor  # (), nats
 
 
 def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> Painted:
-    """One pass: the batch at random timesteps, and the first `--drawn` / 2 rows twice from nothing but noise."""
-    count, extra = len(batch.clean), args.drawn
-    rows = torch.cat([torch.arange(count), torch.arange(extra // 2), torch.arange(extra // 2)])
+    """One pass: the batch at random timesteps, and somebody else's faces from nothing but noise."""
+    count, pairs = len(batch.clean), args.lent // 2
+    rows = torch.cat([torch.arange(count), torch.arange(pairs), torch.arange(pairs)])
     own, kl = nets.encode(batch.view)
     nets.observe(own)
-    drawn = nets.draw(torch.randn(extra, CODE))
-    t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), torch.full((extra,), 999)])
+    lent = torch.cat([own[pairs : 2 * pairs], nets.draw(torch.randn(pairs, CODE))])
+    t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), torch.full((2 * pairs,), 999)])
     both = batch.take(rows)
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
     noise = torch.randn_like(both.clean)
     calm = torch.rand(len(noise), 1, 1, 1) < 0.5  # in use the noise is calm where nothing else is known
     noise = torch.where(calm & (t == 999)[:, None, None, None], calmed(noise, CALM), noise)
-    predicted = nets.predict(signal * both.clean + noise_level * noise, both, t, torch.cat([own, drawn])).float()
+    predicted = nets.predict(signal * both.clean + noise_level * noise, both, t, torch.cat([own, lent])).float()
     picture = predicted * both.mask + both.clean * (1 - both.mask)
-    return Painted(both, picture, predicted, count, drawn, kl)
+    return Painted(both, picture, predicted, count, lent, kl)
 
 
 def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
@@ -329,22 +332,22 @@ def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
 
 
 def tone_loss(made: Painted) -> Tensor:
-    """Light and tone of the rows painted with a drawn code: they are the surroundings' business, not the code's."""
+    """Light and tone of the rows painted as somebody else: they are the surroundings' business, not the code's."""
     kept, wanted = made.picture[made.known :], made.batch.clean[made.known :]
     return (F.avg_pool2d(kept, 32) - F.avg_pool2d(wanted, 32)).abs().mean()
 
 
 def code_loss(nets: Networks, made: Painted) -> Tensor:
-    """The drawn code read back from its face (Zhu et al., *BicycleGAN*, 2017, equation 5), so that it is not ignored.
+    """The lent code read back from its face (Zhu et al., *BicycleGAN*, 2017, equation 5), so that it is not ignored.
 
     In standard deviations of the codes. The encoder itself is not taught by it.
     """
-    centre = torch.tensor([[0.695, 0.0, 0.0], [0.0, 0.695, 0.06]]).expand(len(made.drawn), 2, 3)
-    grid = F.affine_grid(centre, [len(made.drawn), 3, 64, 64], align_corners=False)
+    centre = torch.tensor([[0.695, 0.0, 0.0], [0.0, 0.695, 0.06]]).expand(len(made.lent), 2, 3)
+    grid = F.affine_grid(centre, [len(made.lent), 3, 64, 64], align_corners=False)
     view = F.grid_sample(made.picture[made.known :], grid, align_corners=False)
     frozen = {name: value.detach() for name, value in nets.encoder.named_parameters()}
     mean, _ = functional_call(nets.encoder, frozen, (view,))
-    return cast(Tensor, ((mean - made.drawn).abs() / nets.spread.diagonal().sqrt()).mean())
+    return cast(Tensor, ((mean - made.lent.detach()).abs() / nets.spread.diagonal().sqrt()).mean())
 
 
 class Teachers(nn.Module):
@@ -364,22 +367,26 @@ class Teachers(nn.Module):
         with torch.autocast("cpu", enabled=False):
             with torch.no_grad():
                 points, maps = self.features(made.batch.clean[: made.known], made.batch.grid[: made.known])
-                points = torch.cat([points, *[points[: len(made.drawn) // 2]] * 2])
+                points = torch.cat([points, *[points[: len(made.lent) // 2]] * 2])
             found, painted_maps = self.features(made.picture, made.batch.grid)
         gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
         return gaps.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
 
     def person_losses(self, made: Painted) -> tuple[Tensor, Tensor]:
-        """Whether the own code paints the person it was read from, and two drawn codes two persons, neither of them
-        the original: one less the cosine, and how far the cosine exceeds that of two strangers."""
-        pairs, known = len(made.drawn) // 2, made.known
+        """Whether a person's code paints that person, in the own picture and in another's: one less the cosine.
+        Whether a drawn code paints a stranger to picture and lent person: what the cosine exceeds a stranger's by."""
+        pairs, known = len(made.lent) // 2, made.known
         with torch.no_grad():
-            real = self.recognizer(made.batch.clean[: 2 * pairs])
+            there, lender = self.recognizer(made.batch.clean[: 2 * pairs]).split(pairs)
         seen = self.recognizer(torch.cat([made.picture[: 2 * pairs], made.picture[known:]]))
-        own, drawn = seen[: 2 * pairs], seen[2 * pairs :]
-        strangers = [drawn[:pairs] * drawn[pairs:], drawn * real[:pairs].repeat(2, 1)]
-        cosines = torch.cat([product.sum(1) for product in strangers])
-        return 1 - (own * real).sum(1).mean(), F.relu(cosines - STRANGERS).mean()
+        own, lent, drawn = seen[: 2 * pairs], seen[2 * pairs : 3 * pairs], seen[3 * pairs :]
+        alike = _cosines(torch.cat([own, lent]), torch.cat([there, lender, lender]))
+        strange = _cosines(torch.cat([drawn, drawn, lent]), torch.cat([there, lent, there]))
+        return 1 - alike.mean(), F.relu(strange - STRANGERS).mean()
+
+
+def _cosines(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(1)
 
 
 def learn(
@@ -567,14 +574,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--drawn", type=int, default=12, help="rows of each batch painted again with a drawn code")
+    parser.add_argument("--lent", type=int, default=12, help="further rows of each batch, painted with another code")
     parser.add_argument("--places", type=float, default=0.5, help="weight of the landmarks' error")
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
-    parser.add_argument("--person", type=float, default=0.3, help="weight of the own code's person")
-    parser.add_argument("--strangers", type=float, default=0.6, help="weight of the drawn codes' persons")
+    parser.add_argument("--person", type=float, default=0.3, help="weight of being the code's person")
+    parser.add_argument("--strangers", type=float, default=0.6, help="weight of being nobody else")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the critic's maps")
-    parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a drawn code")
-    parser.add_argument("--code", type=float, default=0.05, help="weight of the drawn code's reading")
+    parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a lent code")
+    parser.add_argument("--code", type=float, default=0.05, help="weight of the lent code's reading")
     parser.add_argument("--real", type=float, default=0.02, help="weight of the critic's verdict")
     parser.add_argument("--kl", type=float, default=4e-5, help="weight of the code's KL divergence, per nat")
     parser.add_argument("--edges", type=float, default=0.1, help="weight of the gradient error")

@@ -46,7 +46,7 @@ class Recognizer(nn.Module):
         for layer in self.layers:
             # TensorFlow's padding: a stride of two pads below and at the right only.
             x = F.pad(x, (0, 1, 0, 1)) if layer.stride == (2, 2) else x
-            x = layer(x).clamp(0, 6)
+            x = F.relu6(layer(x))
         return F.normalize(x.mean((2, 3)).float())
 
 
