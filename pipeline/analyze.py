@@ -24,8 +24,9 @@ from revisage.pipeline.ahead import ahead
 from revisage.pipeline.attention import Attention, Effort, Glance
 from revisage.pipeline.errors import PlanError
 from revisage.pipeline.media import Frame, VideoReader, file_digest, open_video
-from revisage.pipeline.types import Box, FaceDetection, Float, Image, Plan, Progress, Track, VideoInfo, silent
-from revisage.trackers.base import Sighting, Tracker, shifted
+from revisage.pipeline.turn import Turn
+from revisage.pipeline.types import FaceDetection, Float, Image, Plan, Progress, Track, VideoInfo, silent
+from revisage.trackers.base import Sighting, Tracker, steadied
 from revisage.trackers.camera import CameraMotion
 from revisage.trackers.cuts import Change, CutFinder
 from revisage.trackers.link import LinkOptions, link
@@ -63,7 +64,7 @@ class _Seen:
 
     pts: list[int] = field(default_factory=list)
     sightings: list[list[Sighting]] = field(default_factory=list)  # per frame
-    camera: list[Float] = field(default_factory=list)  # per frame (2,)
+    camera: list[Float] = field(default_factory=list)  # per frame (3,), see trackers/base.py
     cuts: list[Change] = field(default_factory=list)
     looks: str = ""  # how often was looked, and how
 
@@ -135,13 +136,13 @@ def _watch(
 ) -> _Seen:
     """Decoding, looking and following the camera have a thread each: one frame is decoded while another is seen."""
     seen, cuts, camera = _Seen(), CutFinder(), _Camera()
-    turn = _Turn(round(video.rotation / 90) % 4, video.width, video.height)
+    turn = Turn(round(video.rotation / 90) % 4, video.width, video.height)
     frames = progress(video.frames(), label="analyze", total=video.frame_estimate)
     shown = ahead(_shown(frames, video.time_base, turn, cuts), _WAITING)
     for view in ahead(_looked(shown, look, landmarker, turn, options.confidence), _WAITING):
         seen.pts.append(view.shown.pts)
         seen.sightings.append(view.sightings)
-        seen.camera.append(turn.stored_motion(camera.push(view)))
+        seen.camera.append(turn.stored_view(camera.push(view)))
     seen.cuts = cuts.finish()
     return seen
 
@@ -163,7 +164,7 @@ class _View(NamedTuple):
     sightings: list[Sighting]  # in the stored frame
 
 
-def _shown(frames: Iterable[Frame], time_base: Fraction, turn: _Turn, cuts: CutFinder) -> Iterator[_Shown]:
+def _shown(frames: Iterable[Frame], time_base: Fraction, turn: Turn, cuts: CutFinder) -> Iterator[_Shown]:
     start: int | None = None
     for frame in frames:
         start = frame.pts if start is None else start
@@ -173,7 +174,7 @@ def _shown(frames: Iterable[Frame], time_base: Fraction, turn: _Turn, cuts: CutF
 
 
 def _looked(
-    frames: Iterable[_Shown], look: Looking, landmarker: Landmarker | None, turn: _Turn, confidence: float
+    frames: Iterable[_Shown], look: Looking, landmarker: Landmarker | None, turn: Turn, confidence: float
 ) -> Iterator[_View]:
     last: list[Sighting] = []
     for shown in frames:
@@ -195,7 +196,7 @@ class _Camera:
         self._face_seen = -np.inf  # seconds
 
     def push(self, view: _View) -> Float:
-        """(2,) where it looks, in pixels of the upright picture."""
+        """(3,) how it looks, in pixels of the upright picture; see trackers/base.py."""
         if not view.glance.looked:
             return self._motion.rest()
         if view.glance.faces:
@@ -230,7 +231,7 @@ def _plausible(shape: Float, face: FaceDetection) -> bool:
 def _tracks(seen: _Seen, info: VideoInfo, options: AnalyzeOptions) -> list[Track]:
     times = [float((pts - seen.pts[0]) * info.time_base) for pts in seen.pts]
     size = (info.width, info.height)
-    camera = np.stack(seen.camera) if seen.camera else np.zeros((0, 2), np.float32)
+    camera = np.stack(seen.camera) if seen.camera else np.zeros((0, 3), np.float32)
     tracklets = associate(NorfairTracker(_rate(times), high=options.high), seen.sightings, times, seen.cuts, camera)
     wishes = LinkOptions(high=options.high, low=options.low, max_gap=options.max_gap, hold=options.hold)
     tracks = link(tracklets, times, size, cuts=seen.cuts, camera=camera, options=wishes)
@@ -244,7 +245,7 @@ def associate(
     cuts: Sequence[Change],
     camera: Float,
 ) -> list[list[Sighting]]:
-    """Tracklets, by a `tracker` that sees every face where it would be if the camera (F, 2) had not moved.
+    """Tracklets, by a `tracker` that sees every face where it would be if the `camera` (F, 3) had not moved.
 
     It is told of hard cuts. In a dissolve both shots show, and the linker parts what went over.
     """
@@ -253,7 +254,7 @@ def associate(
     for frame, seen in enumerate(sightings):
         if frame in hard:
             tracker.cut()
-        steady = [shifted(sighting, -camera[frame]).detection for sighting in seen]
+        steady = [steadied(sighting, camera[frame]).detection for sighting in seen]
         for number, sighting in zip(tracker.update(steady, frame, times[frame]), seen, strict=True):
             tracklets.setdefault(number, []).append(sighting)
     return list(tracklets.values())
@@ -270,39 +271,3 @@ def _notes(seen: _Seen) -> dict[str, str]:
     changes = " ".join(str(c.first) if c.first == c.last else f"{c.first}-{c.last}" for c in seen.cuts)
     notes = {"detections": str(faces), "cuts": changes}
     return notes | ({"looks": seen.looks} if seen.looks else {})
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """Phones store pictures lying on their side; networks want faces upright, the plan wants the stored frame."""
-
-    quarters: int  # counter-clockwise, from stored to upright
-    width: int  # of the stored frame
-    height: int
-
-    def upright(self, picture: Image) -> Image:
-        return picture if self.quarters == 0 else np.ascontiguousarray(np.rot90(picture, self.quarters))
-
-    def stored(self, sighting: Sighting) -> Sighting:
-        if self.quarters == 0:
-            return sighting
-        face = sighting.detection
-        corners = self._back(np.array(face.box, np.float32).reshape(2, 2), edge=0)
-        box: Box = (*(float(v) for v in corners.min(0)), *(float(v) for v in corners.max(0)))  # type: ignore[assignment]
-        turned = FaceDetection(box, face.score, self._back(face.points, edge=1), face.embedding)
-        shape = sighting.landmarks
-        return Sighting(sighting.frame, turned, None if shape is None else self._back(shape, edge=1))
-
-    def stored_motion(self, motion: Float) -> Float:
-        """(2,) of the upright picture as (2,) of the stored frame."""
-        x, y = float(motion[0]), float(motion[1])
-        turned = {0: (x, y), 1: (-y, x), 2: (-x, -y), 3: (y, -x)}[self.quarters]
-        return np.array(turned, np.float32)
-
-    def _back(self, points: Float, *, edge: int) -> Float:
-        """(…, 2) upright to stored. `edge` is 1 for pixel centres at whole numbers, 0 for borders of boxes."""
-        x, y = points[..., 0], points[..., 1]
-        right, bottom = self.width - edge, self.height - edge
-        turned = {0: (x, y), 1: (right - y, x), 2: (right - x, bottom - y), 3: (y, bottom - x)}[self.quarters]
-        back: Float = np.stack(turned, axis=-1).astype(np.float32)
-        return back

@@ -25,10 +25,10 @@ import numpy as np
 
 from revisage.models.base import Recognizer
 from revisage.pipeline.ahead import ahead
-from revisage.pipeline.analyze import _Turn as Turn
 from revisage.pipeline.errors import MismatchError
 from revisage.pipeline.media import Frame, VideoReader, open_video
 from revisage.pipeline.pixels import Mask, Samples
+from revisage.pipeline.turn import Turn
 from revisage.pipeline.types import Box, FaceDetection, Float, Image, Plan, Progress, silent
 from revisage.pipeline.verification.change import compare
 from revisage.pipeline.verification.eyes import Eyes

@@ -11,7 +11,7 @@ from scenes import SEEN, Scene, TrueFace, share_covered, truth
 from revisage.models.looks import overlap
 from revisage.pipeline.analyze import associate
 from revisage.pipeline.types import Box, FaceDetection, Float, Track
-from revisage.trackers.base import Sighting
+from revisage.trackers.base import AT_REST, Sighting
 from revisage.trackers.cuts import Change
 from revisage.trackers.link import LinkOptions, link
 from revisage.trackers.norfair import NorfairTracker
@@ -37,14 +37,13 @@ def changes(scene: Scene) -> list[Change]:
 
 
 def camera(scene: Scene) -> Float:
-    """(F, 2) true motion of what stands still, in the shot that is on; none where the camera zooms."""
-    if any(shot.zoom(t) != 1 for shot in scene.shots for t in scene.times):
-        return np.zeros((len(scene.times), 2), np.float32)
-    places = []
+    """(F, 3) how the camera truly looks at what stands still, in the shot that is on; see trackers/base.py."""
+    views = []
     for t in scene.times:
         shot = next(s for s in reversed(scene.shots) if s.start <= t + 1e-9)
-        places.append(-np.array(shot.camera(t)))
-    return np.array(places, np.float32)
+        (left, top), zoom = shot.camera(t), shot.zoom(t)
+        views.append((-left * zoom, -top * zoom, zoom))
+    return np.array(views, np.float32)
 
 
 def tracked(
@@ -52,7 +51,7 @@ def tracked(
 ) -> tuple[list[list[Sighting]], list[Track]]:
     """Tracklets before the linker, and tracks after linker and smoothing; `moved`: what is known of the camera."""
     times = list(scene.times)
-    still = np.zeros((len(times), 2), np.float32) if moved is None else moved
+    still = np.tile(AT_REST, (len(times), 1)) if moved is None else moved
     sightings = [[Sighting(frame, face) for face in found] for frame, found in enumerate(detections)]
     rate = 1 / max(float(np.median(np.diff(times))), 1e-3)
     tracklets = associate(NorfairTracker(rate), sightings, times, changes(scene), still)

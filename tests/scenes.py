@@ -516,6 +516,94 @@ SCENES: dict[str, Callable[[Sequence[float]], Scene]] = {
 }
 
 
+# -- scenes that nothing was tuned on ----------------------------------------------------------------------------------
+
+
+def zoom_out(times: Sequence[float]) -> Scene:
+    """The camera goes back from one person while it turns; others come into the picture at its edges."""
+    people = (
+        Actor(1, still(340, 200), always(60)),
+        Actor(2, still(470, 160), always(56)),
+        Actor(3, still(140, 150), always(52)),
+    )
+    factor = lambda t: 1 + 1.5 * np.exp(-1.4 * max(0.0, t - 0.9))  # noqa: E731
+    camera = lambda t: (340 - 320 / factor(t) + 12 * t, 200 - 180 / factor(t))  # noqa: E731
+    return Scene("zoom out", tuple(times), (Shot(people, camera=camera, zoom=factor),))
+
+
+def zoom_slow(times: Sequence[float]) -> Scene:
+    """A third closer within the film, with a pan and an unsteady hand; both people walk."""
+    people = (Actor(1, walk(220, 160, 25, 4), always(64)), Actor(2, walk(430, 220, -30), always(70)))
+    factor = lambda t: 1 + 0.35 * t / times[-1]  # noqa: E731
+    camera = lambda t: (18 * t + 3 * np.sin(9 * t), 10 * t + 2 * np.sin(7 * t + 1))  # noqa: E731
+    return Scene("zoom slow", tuple(times), (Shot(people, camera=camera, zoom=factor),))
+
+
+def hurry(times: Sequence[float]) -> Scene:
+    """Two people run through the picture, one behind the other and one against them."""
+    people = (
+        Actor(1, walk(-120, 130, 230), always(62)),
+        Actor(2, walk(-330, 250, 230), always(66)),
+        Actor(3, walk(760, 190, -190, 8), always(74)),
+    )
+    return Scene("hurry", tuple(times), (Shot(people),))
+
+
+def approach(times: Sequence[float]) -> Scene:
+    """Somebody comes up to the camera until the face is cut off, somebody else goes away."""
+    people = (
+        Actor(1, walk(230, 190, -22, 6), lambda t: 48 * 2 ** (0.55 * t)),
+        Actor(2, walk(480, 170, 10), lambda t: 120 * 2 ** (-0.4 * t)),
+    )
+    return Scene("approach", tuple(times), (Shot(people),))
+
+
+def diagonal(times: Sequence[float]) -> Scene:
+    """Three people cross in one place, in other directions and sizes, heads tilted."""
+    half = times[-1] / 2 + 0.13
+    people = (
+        Actor(1, lambda t: (310 + 95 * (t - half), 190 + 40 * (t - half)), always(84), lambda t: 12 * np.sin(t)),
+        Actor(2, lambda t: (330 - 85 * (t - half), 170 + 55 * (t - half)), always(72), lambda _: -20.0),
+        Actor(3, lambda t: (320 + 15 * (t - half), 176 - 60 * (t - half)), always(60)),
+    )
+    return Scene("diagonal", tuple(times), (Shot(people),))
+
+
+def fence(times: Sequence[float]) -> Scene:
+    """Somebody walks along a fence of narrow posts, somebody stands behind a wide one and steps out."""
+    people = (
+        Actor(1, walk(90, 140, 110), always(70)),
+        Actor(2, lambda t: (470 + 60 * max(0.0, t - 1.2), 240), always(92)),
+    )
+    posts = tuple(Cover(still(60 + 110 * i, 180), (26, 400)) for i in range(6))
+    return Scene("fence", tuple(times), (Shot(people, (*posts, Cover(still(470, 240), (80, 220)))),))
+
+
+def tremble(times: Sequence[float]) -> Scene:
+    """A hand-held camera that walks along with one of three people."""
+    people = (
+        Actor(1, walk(280, 150, 60), always(40)),
+        Actor(2, still(420, 210), always(36)),
+        Actor(3, walk(640, 170, -35), always(30)),
+    )
+
+    def camera(t: float) -> tuple[float, float]:
+        return 58 * t + 24 * np.sin(8 * t) + 9 * np.sin(31 * t), 14 * np.sin(17 * t + 0.4) + 6 * np.sin(29 * t)
+
+    return Scene("tremble", tuple(times), (Shot(people, camera=camera),))
+
+
+HELD_OUT: dict[str, Callable[[Sequence[float]], Scene]] = {
+    "zoom out": zoom_out,
+    "zoom slow": zoom_slow,
+    "hurry": hurry,
+    "approach": approach,
+    "diagonal": diagonal,
+    "fence": fence,
+    "tremble": tremble,
+}
+
+
 # -- judging a plan ----------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge import Verdict, camera, changes, judge, placed, tracked
 from scenes import (
+    HELD_OUT,
     SCENES,
     SEEN,
     Scene,
@@ -33,8 +34,9 @@ from scenes import (
 
 from revisage.models.detectors import CenterFaceDetector
 from revisage.pipeline.analyze import analyze
+from revisage.pipeline.turn import Turn
 from revisage.pipeline.types import FaceDetection, Float, Origin
-from revisage.trackers.base import Sighting
+from revisage.trackers.base import AT_REST, Sighting
 from revisage.trackers.camera import CameraMotion
 from revisage.trackers.cuts import Change, CutFinder
 from revisage.trackers.encounters import kinks, uncross
@@ -113,6 +115,16 @@ def test_whoever_is_lost_in_a_crowd_stays_covered(rate: int, seconds: float, who
     assert verdict(scene, seen).uncovered == ()
 
 
+@pytest.mark.parametrize("name", HELD_OUT)
+@pytest.mark.parametrize("rate", RATES)
+def test_no_face_is_uncovered_in_scenes_that_nothing_was_tuned_on(name: str, rate: int) -> None:
+    scene = HELD_OUT[name](times(rate))
+    for seed, start, seconds in ((11, 0.5, 0.9), (12, 1.1, 0.6)):
+        who = 1 + seed % 2
+        seen = oracle(scene, blind=gap(scene, start, seconds, who), jitter=0.03, misses=0.1, unsure=0.1, seed=seed)
+        assert verdict(scene, seen).uncovered == ()
+
+
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("frames", [1, 2, 5, 12, 30])
 def test_gaps_are_bridged_by_one_track(rate: int, frames: int) -> None:
@@ -135,16 +147,43 @@ def test_a_guess_follows_the_camera() -> None:
     scene = SCENES["shake"](clock(25, 3))
     seen = oracle(scene, blind=gap(scene, 1.0, 0.6))
     assert verdict(scene, seen).uncovered == ()
-    assert len(verdict(scene, seen, moved=np.zeros((75, 2), np.float32)).uncovered) > 5
+    assert len(verdict(scene, seen, moved=np.tile(AT_REST, (75, 1))).uncovered) > 5
 
 
-def test_the_cameras_motion_is_measured() -> None:
-    scene = SCENES["shake"](clock(25, 1))
-    motion, expected = CameraMotion(), camera(scene) - camera(scene)[0]
-    for picture, faces, place in zip(pictures(scene), truth(scene), expected, strict=True):
-        assert np.abs(motion.push(picture, [face.box for face in faces]) - place).max() < 3
+@pytest.mark.parametrize("name", ["shake", "zoom"])
+def test_the_cameras_motion_is_measured(name: str) -> None:
+    """Every corner of the picture is led back to where it was in the first frame."""
+    scene = SCENES[name](clock(25, 2 if name == "zoom" else 1))
+    motion, true = CameraMotion(), camera(scene)
+    corners = np.array([[0, 0], [640, 0], [0, 360], [640, 360]], np.float32)
+    for picture, faces, view in zip(pictures(scene), truth(scene), true, strict=True):
+        seen = motion.push(picture, [face.box for face in faces])
+        first = (corners - view[:2]) / view[2] * true[0, 2] + true[0, :2]
+        assert np.abs(seen[2] * first + seen[:2] - corners).max() < 6
     flat = np.full((90, 160, 3), 99, np.uint8)
-    assert np.array_equal(CameraMotion().push(flat, []), [0, 0]), "nothing to measure on"
+    assert np.array_equal(CameraMotion().push(flat, []), AT_REST), "nothing to measure on"
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_who_is_lost_while_the_camera_zooms_is_covered_until_out_of_the_picture(rate: int) -> None:
+    """A face that is driven out of the picture and comes back into sight at its edge, half cut off, or not at all."""
+    scene = SCENES["zoom"](times(rate, 4))
+    for start, seconds in ((1.54, 0.6), (1.3, 0.9), (1.6, 0.9)):
+        seen = oracle(scene, blind=gap(scene, start, seconds), jitter=0.03, misses=0.1, unsure=0.1, seed=1)
+        assert verdict(scene, seen).uncovered == ()
+    still_camera = np.tile(AT_REST, (len(scene.times), 1))
+    seen = oracle(scene, blind=gap(scene, 1.3, 0.9))
+    assert verdict(scene, seen, moved=still_camera).uncovered, "it is the zoom that does it"
+
+
+def test_a_turned_phone_measures_the_same_zoom() -> None:
+    """What the upright picture shows is said of the stored frame, which lies on its side."""
+    view, at = np.array([7, -3, 1.5], np.float32), np.array([40.0, 90.0], np.float32)
+    for quarters in range(4):
+        turn = Turn(quarters, 320, 200)
+        stored = turn.stored_view(view)
+        there = turn._back(view[2] * at + view[:2], edge=0)
+        np.testing.assert_allclose(stored[2] * turn._back(at, edge=0) + stored[:2], there, atol=1e-3)
 
 
 # -- changes of shot ---------------------------------------------------------------------------------------------------

@@ -21,12 +21,25 @@ class Sighting:
     looked: bool = True  # False: nobody looked, because the picture was that of the frame before
 
 
-def shifted(sighting: Sighting, by: Float) -> Sighting:
-    """The same sighting with its box and points moved `by` (2,) pixels; its landmarks stay where they are."""
+# How the camera looks at a frame, (3,): x, y, zoom. What stood still at p in the first frame is at zoom * p + (x, y).
+AT_REST: Float = np.array([0, 0, 1], np.float32)
+
+
+def steadied(sighting: Sighting, view: Float) -> Sighting:
+    """Where the face would be had the camera not moved; its landmarks stay where they are."""
+    return _mapped(sighting, 1 / float(view[2]), -view[:2] / view[2])
+
+
+def filmed(sighting: Sighting, view: Float) -> Sighting:
+    """The way back from `steadied`."""
+    return _mapped(sighting, float(view[2]), view[:2])
+
+
+def _mapped(sighting: Sighting, scale: float, shift: Float) -> Sighting:
     found = sighting.detection
-    x0, y0, x1, y1 = (float(v) for v in np.array(found.box) + np.tile(by, 2))
-    moved = replace(found, box=(x0, y0, x1, y1), points=(found.points + by).astype(np.float32))
-    return replace(sighting, detection=moved)
+    x0, y0, x1, y1 = (float(v) for v in scale * np.array(found.box) + np.tile(shift, 2))
+    points = (scale * found.points + shift).astype(np.float32)
+    return replace(sighting, detection=replace(found, box=(x0, y0, x1, y1), points=points))
 
 
 Tracklet = Sequence[Sighting]  # one person, uninterrupted as far as the tracker could see; frames rising, one each

@@ -67,7 +67,24 @@ def kinks(person: Sequence[Sighting], times: Sequence[float]) -> list[int]:
     pace = np.minimum(np.linalg.norm(came, axis=1), np.linalg.norm(goes, axis=1))
     sharp = usable & ((came * goes).sum(axis=1) < 0) & (pace > _TURN)
     runs = np.split(np.flatnonzero(sharp), np.flatnonzero(np.diff(np.flatnonzero(sharp)) > 1) + 1)
-    return [int(run[np.argmax(pace[run])]) for run in runs if len(run)]
+    sharpest = [int(run[np.argmax(pace[run])]) for run in runs if len(run)]
+    return sorted({_parting(here, t, int(before[i]), i, int(after[i])) for i in sharpest})
+
+
+def _parting(here: NDArray[np.float64], t: NDArray[np.float64], first: int, kink: int, last: int) -> int:
+    """The first sighting on the way back, near `kink`: where two straight lines fit `first` to `last` best."""
+
+    def misfit(k: int) -> float:
+        return _off_line(here[first:k], t[first:k]) + _off_line(here[k : last + 1], t[k : last + 1])
+
+    return min(range(max(first + 2, kink - 2), min(last, kink + 3)), key=misfit, default=kink)
+
+
+def _off_line(here: NDArray[np.float64], t: NDArray[np.float64]) -> float:
+    """Sum of squared distances of `here` (N, 2) at times `t` (N,) from steady motion."""
+    basis = np.column_stack([np.ones(len(t)), t - t[0]])
+    rest = here - basis @ np.linalg.lstsq(basis, here, rcond=None)[0]
+    return float((rest**2).sum())
 
 
 def _way(person: Sequence[Sighting]) -> _Way:

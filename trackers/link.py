@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from revisage.pipeline.types import Box, FaceDetection, Float, Origin, Track, TrackedFace
-from revisage.trackers.base import Sighting, Tracklet, shifted
+from revisage.trackers.base import AT_REST, Sighting, Tracklet, filmed, steadied
 from revisage.trackers.cuts import Change
 from revisage.trackers.encounters import kinks, uncross
 from revisage.trackers.norfair import HIGH
@@ -43,6 +43,7 @@ _FASTEST_GROWTH = 3.0  # doublings of a face's size a second, in a fast zoom
 _FAR, _LONGER = 2.0, 1.25  # times what ends of one person may be apart, in space and time: covered, but not one person
 _RIVAL = 0.3  # a bridge this much better than the next best one is beyond doubt; unit of `_agreement`
 _FAST, _BRISK = 1.5, 0.5  # face sizes a second: somebody so fast does not turn round unseen; at the picture's edge
+_EDGE, _ASPECT = 0.03, 0.75  # of a box's longer side: so near the picture cuts it; width over height of a face
 _ACQUAINTED, _STRANGE = 0.35, 0.1  # cosines of two embeddings: surely one person, surely two
 
 
@@ -64,7 +65,7 @@ class _Film:
     times: Sequence[float]  # seconds, one per frame of the whole film
     width: int
     height: int
-    camera: Float  # (F, 2) where the camera looks, per frame of the whole film
+    camera: Float  # (F, 3) how the camera looks, per frame of the whole film; see trackers/base.py
     start: int  # first frame that shows this shot
     alone: int  # first frame that shows nothing else, after a dissolve
     fading: int  # first frame that shows the next shot as well
@@ -93,15 +94,15 @@ def link(
     """Tracks numbered from 1 by first appearance, each without gaps; those of one person, where known, say so.
 
     `times`: presentation time in seconds of every frame, rising; `size`: width and height of the picture; `cuts`:
-    changes of shot, rising; `camera`: (frames, 2) pixels by which everything that stands still has moved in each frame.
+    changes of shot, rising; `camera`: (frames, 3) how the camera looks at what stands still, see trackers/base.py.
     Every sighting with a score of at least `options.high` lies in a face of its frame in the result.
     """
     chosen = options or LinkOptions()
-    shifts = np.zeros((len(times), 2), np.float32) if camera is None else camera
+    views = np.tile(AT_REST, (len(times), 1)) if camera is None else camera
     cuts = [Change(cut.first, min(cut.last, len(times))) for cut in cuts if 0 < cut.first < len(times)]
-    shots = _shots(times, size, shifts, cuts, chosen.high)
+    shots = _shots(times, size, views, cuts, chosen.high)
     tracks: list[tuple[list[Sighting], list[TrackedFace]]] = []
-    for number, parts in _by_shot(tracklets, shifts, cuts).items():
+    for number, parts in _by_shot(tracklets, views, cuts, size).items():
         film = shots[number]
         people = uncross(_merge(parts, film, chosen), times)
         people = _join([part for p in people for part in _unbroken(p, times)], film, chosen)
@@ -126,15 +127,30 @@ def _shots(
     return [_Film(times, *size, camera, a.first, a.last, b.first, b.last, high) for a, b in pairwise(edges)]
 
 
-def _by_shot(tracklets: Iterable[Tracklet], camera: Float, cuts: Sequence[Change]) -> dict[int, list[list[Sighting]]]:
-    """Shot -> its tracklets, parted at changes of shot, in coordinates that stand still."""
+def _by_shot(
+    tracklets: Iterable[Tracklet], camera: Float, cuts: Sequence[Change], size: tuple[int, int]
+) -> dict[int, list[list[Sighting]]]:
+    """Shot -> its tracklets, parted at changes of shot, whole, in coordinates that stand still."""
     middles = [(cut.first + cut.last + 1) // 2 for cut in cuts]
     shots: dict[int, list[list[Sighting]]] = {}
     for tracklet in tracklets:
         for number, part in _parted(sorted(tracklet, key=lambda s: s.frame), cuts, middles):
-            steady = [shifted(sighting, -camera[sighting.frame]) for sighting in part]
+            steady = [steadied(_whole(sighting, size), camera[sighting.frame]) for sighting in part]
             shots.setdefault(number, []).append(steady)
     return dict(sorted(shots.items()))
+
+
+def _whole(sighting: Sighting, size: tuple[int, int]) -> Sighting:
+    """A face that the picture's edge cuts goes on beyond it, to the proportions of a face: half a face misleads."""
+    x0, y0, x1, y1 = sighting.detection.box
+    near = _EDGE * max(x1 - x0, y1 - y0)
+    left, top, right, bottom = x0 < near, y0 < near, x1 > size[0] - near, y1 > size[1] - near
+    wider = max(0.0, _ASPECT * (y1 - y0) - (x1 - x0)) if left != right else 0.0
+    higher = max(0.0, (x1 - x0) / _ASPECT - (y1 - y0)) if top != bottom else 0.0
+    if not wider and not higher:
+        return sighting
+    box = (x0 - wider * left, y0 - higher * top, x1 + wider * right, y1 + higher * bottom)
+    return replace(sighting, detection=replace(sighting.detection, box=box))
 
 
 def _unbroken(seen: list[Sighting], times: Sequence[float]) -> Iterator[list[Sighting]]:
@@ -396,8 +412,8 @@ def _turns_round(a: list[Sighting], b: list[Sighting], film: _Film) -> bool:
 
 def _at_edge(sighting: Sighting, film: _Film) -> bool:
     """Within half a face of the picture's border."""
-    x, y = _middle(sighting.detection.box) + film.camera[sighting.frame]
-    near = _side(sighting.detection.box)
+    box = filmed(sighting, film.camera[sighting.frame]).detection.box
+    (x, y), near = _middle(box), _side(box)
     return not (near < x < film.width - near and near < y < film.height - near)
 
 
@@ -494,7 +510,7 @@ def _bend(before: list[Sighting], after: list[Sighting], film: _Film) -> Float:
 
 def _seen(sighting: Sighting, film: _Film) -> TrackedFace:
     """Where it was seen, in pixels of the picture again. A repeated sighting was not looked at: it is a guess."""
-    there = shifted(sighting, film.camera[sighting.frame])
+    there = filmed(sighting, film.camera[sighting.frame])
     found, box = there.detection, _inside(there.detection.box, film)
     if not sighting.looked:
         return TrackedFace(sighting.frame, box, found.points, Origin.INTERPOLATED, 0.0, sighting.landmarks)
@@ -502,9 +518,15 @@ def _seen(sighting: Sighting, film: _Film) -> TrackedFace:
 
 
 def _guessed(frame: int, box: Box, points: Float, origin: Origin, film: _Film) -> TrackedFace:
-    shift = film.camera[frame]
-    moved = _inside(_box(np.array(box) + np.tile(shift, 2)), film)
-    return TrackedFace(frame, moved, (points + shift).astype(np.float32), origin, 0.0)
+    view = film.camera[frame]
+    there = (view[2] * points + view[:2]).astype(np.float32)
+    return TrackedFace(frame, _inside(_in_picture(box, frame, film), film), there, origin, 0.0)
+
+
+def _in_picture(box: Box, frame: int, film: _Film) -> Box:
+    """From coordinates that stand still to pixels of a frame."""
+    view = film.camera[frame]
+    return _box(view[2] * np.array(box) + np.tile(view[:2], 2))
 
 
 def _between(person: Sequence[Sighting], frame: int, film: _Film) -> tuple[Box, Float]:
@@ -530,7 +552,7 @@ def _hold(person: _Person, film: _Film, options: LinkOptions, *, step: int) -> I
     edge, others = (person.seen[-1], person.after) if step > 0 else (person.seen[0], person.before)
     motion, sure = _Motion.of(person.seen, film, step), _reliable(person.seen, film, at_end=step > 0)
     before = abs(film.times[edge.frame] - film.times[sure.frame])
-    longest = _longest(person.seen, film, options, step)
+    longest = max(_longest(person.seen, film, options, step), _leaving(edge, motion, film, options, step))
     for frame in range(edge.frame + step, film.end if step > 0 else film.start - 1, step):
         passed = abs(film.times[frame] - film.times[edge.frame])
         towards = [o for o in others if abs(frame - edge.frame) <= (abs(o.frame - edge.frame) + 1) // 2]
@@ -542,7 +564,7 @@ def _hold(person: _Person, film: _Film, options: LinkOptions, *, step: int) -> I
         for other in towards:
             near, points = _between(sorted([edge, other], key=lambda s: s.frame), frame, film)
             box = _hull(box, _grow(near, passed))
-        if not towards and _clip(_box(np.array(box) + np.tile(film.camera[frame], 2)), film) is None:
+        if not towards and _clip(_in_picture(box, frame, film), film) is None:
             return
         yield _guessed(frame, box, points, Origin.HELD, film)
 
@@ -555,6 +577,25 @@ def _longest(seen: list[Sighting], film: _Film, options: LinkOptions, step: int)
     if options.hold == 0 or len(seen) < _LASTING or left > options.max_gap + _step(edge, film):
         return options.hold
     return max(options.hold, left)
+
+
+def _leaving(edge: Sighting, motion: _Motion, film: _Film, options: LinkOptions, step: int) -> float:
+    """Seconds until somebody who moves on like this, or from whom the camera turns, is out of the picture; 0: stays.
+
+    The picture's edge is the other end of such a gap.
+    """
+    if options.hold == 0:
+        return 0.0
+    here = _middle(edge.detection.box)
+    for frame in range(edge.frame + step, film.end if step > 0 else film.start - 1, step):
+        passed = abs(film.times[frame] - film.times[edge.frame])
+        if passed > options.max_gap + _step(edge.frame, film):
+            return 0.0
+        view = film.camera[frame]
+        x, y = view[2] * (here + motion.speed * passed) + view[:2]
+        if not (0 <= x < film.width and 0 <= y < film.height):
+            return options.max_gap
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

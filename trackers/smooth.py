@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from revisage.models import layout
 from revisage.pipeline.geometry import align, invert, transform
 from revisage.pipeline.types import Box, CropTemplate, Float, Origin, Track, TrackedFace
+from revisage.trackers.base import AT_REST
 
 SLOW, FAST = 0.08, 0.03  # standard deviations in seconds: head and outline; lids and lips
 _JITTER = 0.03  # of the face's size: deviations up to about this are noise, larger ones motion
@@ -32,8 +33,8 @@ _FACE = CropTemplate("face", tuple((x + 0.5, y + 0.5) for x, y in _UPRIGHT))  # 
 def smooth(track: Track, times: Sequence[float], size: tuple[int, int], camera: Float | None = None) -> Track:
     """The same track, steadier. `times`: seconds of every frame of the film; `size`: width and height of the picture.
 
-    `camera` (F, 2): by how many pixels what stands still has moved in each frame of the film. That motion is real and
-    stays; only what the face does on top of it is smoothed.
+    `camera` (F, 3): how the camera looks at what stands still in each frame of the film, see trackers/base.py. That
+    motion is real and stays; only what the face does on top of it is smoothed.
 
     The box of a frame contains the box it had before, so that smoothing uncovers nothing. With landmarks in any frame
     of the track, all frames have them afterwards and `points` are those five of the landmarks.
@@ -42,10 +43,10 @@ def smooth(track: Track, times: Sequence[float], size: tuple[int, int], camera: 
     t = np.array([times[f.frame] for f in faces], np.float64)
     trust = np.array([_TRUST[f.origin] for f in faces], np.float64)
     scale = np.array([max(_width(f.box), 1.0) for f in faces], np.float64)
-    shift = np.zeros((len(faces), 2)) if camera is None else np.asarray(camera, np.float64)[[f.frame for f in faces]]
-    boxes = _smooth_boxes(faces, t, trust, scale, size, shift)
-    points = _steady(np.stack([f.points for f in faces]), t, trust, scale, SLOW, shift)
-    landmarks = _smooth_landmarks(faces, t, trust, scale, shift)
+    view = np.tile(AT_REST, (len(faces), 1)) if camera is None else camera[[f.frame for f in faces]]
+    boxes = _smooth_boxes(faces, t, trust, scale, size, view)
+    points = _steady(np.stack([f.points for f in faces]), t, trust, scale, SLOW, view)
+    landmarks = _smooth_landmarks(faces, t, trust, scale, view)
     smoothed = [
         replace(face, box=box, points=five, landmarks=dense)
         for face, box, five, dense in zip(faces, boxes, points, landmarks, strict=True)
@@ -89,10 +90,10 @@ def _smooth_boxes(
     trust: NDArray[np.float64],
     scale: NDArray[np.float64],
     size: tuple[int, int],
-    shift: NDArray[np.float64],
+    view: Float,
 ) -> list[Box]:
     raw = np.array([f.box for f in faces], np.float64).reshape(-1, 2, 2)
-    steady = _steady(raw, t, trust, scale, SLOW, shift).astype(np.float64)
+    steady = _steady(raw, t, trust, scale, SLOW, view).astype(np.float64)
     low = np.minimum(raw[:, 0], np.maximum(steady[:, 0], 0))
     high = np.maximum(raw[:, 1], np.minimum(steady[:, 1], size))
     return [(float(a[0]), float(a[1]), float(b[0]), float(b[1])) for a, b in zip(low, high, strict=True)]
@@ -103,18 +104,18 @@ def _smooth_landmarks(
     t: NDArray[np.float64],
     trust: NDArray[np.float64],
     scale: NDArray[np.float64],
-    shift: NDArray[np.float64],
+    view: Float,
 ) -> list[Float | None]:
     dense = [f.landmarks for f in faces if f.landmarks is not None]
     if len(dense) < len(faces):
         return [None] * len(faces)
     five = np.stack([layout.five_points(d) for d in dense])
-    steady = _steady(five, t, trust, scale, SLOW, shift)
+    steady = _steady(five, t, trust, scale, SLOW, view)
     shapes = np.stack([transform(d, align(p, _FACE, 1)) for d, p in zip(dense, five, strict=True)])
     ones = np.ones_like(scale)
-    still = np.zeros_like(shift)
-    slow = _steady(shapes, t, trust, ones, SLOW, still)
-    fast = _steady(shapes, t, trust, ones, FAST, still)
+    rest = np.tile(AT_REST, (len(faces), 1))
+    slow = _steady(shapes, t, trust, ones, SLOW, rest)
+    fast = _steady(shapes, t, trust, ones, FAST, rest)
     for group in _LIVELY:
         slow[:, group] = fast[:, group]
     return [transform(s, invert(align(p, _FACE, 1))) for s, p in zip(slow, steady, strict=True)]
@@ -126,19 +127,20 @@ def _steady(
     trust: NDArray[np.float64],
     scale: NDArray[np.float64],
     sigma: float,
-    shift: NDArray[np.float64],
+    view: Float,
 ) -> Float:
     """`values` (N, K, 2) smoothed, point by point drawn back to the raw value where that is far off; float32.
 
-    `shift` (N, 2) is taken out before and put back after.
+    `view` (N, 3) of the camera is taken out before and put back after.
     """
-    raw = np.asarray(values, np.float64) - shift[:, None]
+    shift, zoom = np.split(np.asarray(view, np.float64)[:, None], [2], axis=2)
+    raw = (np.asarray(values, np.float64) - shift) / zoom
     calm = local_linear(raw.reshape(len(raw), -1), t, trust, sigma).reshape(raw.shape)
     off = raw - calm
     far = (off**2).sum(axis=-1, keepdims=True)
-    noise = ((_JITTER * scale) ** 2)[:, None, None]
+    noise = ((_JITTER * scale) ** 2)[:, None, None] / zoom**2
     real = far / (far + noise) * np.minimum(trust, 1.0)[:, None, None]
-    return np.asarray(calm + real * off + shift[:, None], np.float32)
+    return np.asarray(zoom * (calm + real * off) + shift, np.float32)
 
 
 def local_linear(
