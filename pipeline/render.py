@@ -185,17 +185,10 @@ class _Job:
     def rendered(
         self, frames: Iterable[Frame], sealer: seal.Sealer[Planes, Mask] | None
     ) -> Iterator[tuple[Frame, Planes]]:
-        """Every frame with its faces replaced, in order."""
-        waiting: dict[int, Frame] = {}
-
-        def pictures() -> Iterator[Picture]:
-            for frame in frames:
-                waiting[frame.index] = frame
-                yield self._picture(frame)
-
-        for protected in self.method.protect(pictures(), self.likeness):
+        """Every frame with its faces replaced, in order. New faces are made while the last ones are pasted and sealed."""
+        for frame, protected in ahead(self._protected(frames)):
             self._composite(protected, sealer)
-            yield waiting.pop(protected.picture.number), protected.picture.planes
+            yield frame, protected.picture.planes
 
     def check_complete(self) -> None:
         if self.frames != self.plan.video.frames:
@@ -236,6 +229,18 @@ class _Job:
             index_bytes=index.size if index is not None else 0,
             carried=self._carry_report() if self.options.carry else None,
         )
+
+    def _protected(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Protected]]:
+        """Every frame and what is to stand where its faces are, in order."""
+        waiting: dict[int, Frame] = {}
+
+        def pictures() -> Iterator[Picture]:
+            for frame in frames:
+                waiting[frame.index] = frame
+                yield self._picture(frame)
+
+        for protected in self.method.protect(pictures(), self.likeness):
+            yield waiting.pop(protected.picture.number), protected
 
     def _picture(self, frame: Frame) -> Picture:
         template, size = self.method.template, self.method.size
