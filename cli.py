@@ -209,6 +209,15 @@ def _stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+class _Parts(click.ParamType):
+    """Words between commas."""
+
+    name = "parts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(filter(None, (word.strip() for word in value.split(","))))
+
+
 _PATH = click.Path(path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 _overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist already.")
@@ -296,6 +305,17 @@ _method_options = _stacked(
         help="What paints (diffusion): embedded, a diffusers folder, or a hub name fetched before.",
     ),
     click.option("--steps", type=click.IntRange(1, 500), help="Diffusion steps.  [default: the model's own]"),
+    click.option(
+        "--region",
+        type=click.Choice(["face", "head"]),
+        help="What is replaced; the head has hair and ears.  [default: face, or as the plan says]",
+    ),
+    click.option(
+        "--keep-parts",
+        type=_Parts(),
+        metavar="PARTS",
+        help="Parts of every face that stay as filmed, such as eyes,mouth: they help to identify people.",
+    ),
     click.option(
         "--carry",
         default=0.0,

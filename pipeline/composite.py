@@ -19,9 +19,11 @@ from revisage.models.layout import five_points
 from revisage.pipeline import geometry
 from revisage.pipeline.geometry import FaceRegion
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, Rect, align_rect, cut, to_rgb
-from revisage.pipeline.types import CropTemplate, Float, Gray, Image, TrackedFace
+from revisage.pipeline.shape import left_as_filmed, outline
+from revisage.pipeline.types import CropTemplate, Float, Gray, Image, Shape, TrackedFace
 
 SOLID = (118, 118, 118)  # RGB of the fallback and of the method `solid`
+FACE = Shape()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,20 +46,30 @@ class Likeness:
 
 
 def place(
-    track: int, face: TrackedFace, template: CropTemplate, size: int, fmt: PixelFormat, width: int, height: int
+    track: int,
+    face: TrackedFace,
+    template: CropTemplate,
+    size: int,
+    fmt: PixelFormat,
+    width: int,
+    height: int,
+    shape: Shape = FACE,
 ) -> PlacedFace | None:
     """Where `face` lies in a picture of `width` x `height` and in its crop of side `size`; None when it is outside."""
     landmarks, matrix, unit = _laid_out(face, template, size)
-    region = geometry.face_region(landmarks, face.box, unit, fmt, width, height)
+    left = left_as_filmed(landmarks, shape)
+    region = geometry.face_region(outline(landmarks, shape), face.box, unit, fmt, width, height, left=left)
     if region is None:
         return None
     return PlacedFace(track, region, matrix, geometry.transform(landmarks, matrix))
 
 
-def placed_rect(face: TrackedFace, template: CropTemplate, fmt: PixelFormat, width: int, height: int) -> Rect | None:
+def placed_rect(
+    face: TrackedFace, template: CropTemplate, fmt: PixelFormat, width: int, height: int, shape: Shape = FACE
+) -> Rect | None:
     """The rectangle of `place`, without drawing anything; None when it is outside."""
     landmarks, _, unit = _laid_out(face, template, 1)
-    rect = align_rect(geometry.region_rect(landmarks, face.box, unit), fmt, width, height)
+    rect = align_rect(geometry.region_rect(outline(landmarks, shape), face.box, unit), fmt, width, height)
     return rect if rect.width > 0 and rect.height > 0 else None
 
 

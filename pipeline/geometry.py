@@ -6,6 +6,7 @@ here map frame pixels to crop pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -103,43 +104,50 @@ class FaceRegion:
 
 
 def face_region(
-    landmarks: Float, box: Box, unit: float, fmt: PixelFormat, width: int, height: int
+    outline: Float, box: Box, unit: float, fmt: PixelFormat, width: int, height: int, *, left: Sequence[Float] = ()
 ) -> FaceRegion | None:
     """The region of a face in a picture of `width` x `height`, or None when all of it lies outside.
 
-    `unit` is the interocular distance of the face seen from the front, in pixels. The cover is the hull of the
-    landmarks (N, 2) grown by a quarter of it, together with the ellipse in the detector's `box`, so that a bad landmark
-    cannot uncover what the detector saw.
+    `unit` is the interocular distance of the face seen from the front, in pixels. The cover is the hull of `outline`
+    (N, 2) grown by a quarter of it, together with the ellipse in the detector's `box`, so that a bad landmark cannot
+    uncover what the detector saw. The hulls of `left`, (K, 2) each, stay as filmed; the seam lies around them.
     """
     grow, feather = max(1, round(GROW * unit)), max(2, round(FEATHER * unit))
-    outer = region_rect(landmarks, box, unit)
+    outer = region_rect(outline, box, unit)
     rect = align_rect(outer, fmt, width, height)
     if rect.width <= 0 or rect.height <= 0:
         return None
-    drawn = _cover(landmarks, box, outer, grow)  # beyond the picture too: its edge is no edge of the face
+    drawn = _cover(outline, box, outer, grow)  # beyond the picture too: its edge is no edge of the face
+    for part in left:
+        drawn[_hull(part, outer, feather) > 0] = 0
     inside = np.s_[rect.y0 - outer.y0 : rect.y1 - outer.y0, rect.x0 - outer.x0 : rect.x1 - outer.x0]
     cover, alpha = drawn[inside] > 0, _feather(drawn, feather)[inside]
     return FaceRegion(rect, cover, alpha, quantise_mask(alpha > 0, fmt))
 
 
-def region_rect(landmarks: Float, box: Box, unit: float) -> Rect:
+def region_rect(outline: Float, box: Box, unit: float) -> Rect:
     """The rectangle that `face_region` works in, before it is clipped to the picture; corners on multiples of 4."""
     margin = round(GROW * unit) + round(FEATHER * unit) + 4
-    corners = np.vstack([landmarks, np.array(box, np.float32).reshape(2, 2)])
+    corners = np.vstack([outline, np.array(box, np.float32).reshape(2, 2)])
     low = np.floor((corners.min(0) - margin) / 4).astype(int) * 4
     high = np.ceil((corners.max(0) + margin) / 4).astype(int) * 4
     return Rect(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 
-def _cover(landmarks: Float, box: Box, rect: Rect, grow: int) -> Gray:
-    mask: Gray = np.zeros((rect.height, rect.width), np.uint8)
-    hull = cv2.convexHull((landmarks - np.array([rect.x0, rect.y0])).astype(np.float32))
-    cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_8, 4)
-    mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2))
+def _cover(outline: Float, box: Box, rect: Rect, grow: int) -> Gray:
+    mask = _hull(outline, rect, grow)
     x0, y0, x1, y1 = box
     centre = ((x0 + x1 - 1) / 2 - rect.x0, (y0 + y1 - 1) / 2 - rect.y0)
     cv2.ellipse(mask, (centre, (x1 - x0 + 1, y1 - y0 + 1), 0.0), 255, -1)
     return mask
+
+
+def _hull(points: Float, rect: Rect, grow: int) -> Gray:
+    """(h, w) uint8, 255 on the hull of `points` (N, 2), grown by `grow` pixels."""
+    mask: Gray = np.zeros((rect.height, rect.width), np.uint8)
+    hull = cv2.convexHull((points - np.array([rect.x0, rect.y0])).astype(np.float32))
+    cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+    return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2)))
 
 
 def _feather(mask: Gray, width: int) -> Float:

@@ -8,6 +8,8 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
       "video": {"width": 640, "height": 480, "time_base": "1/1000", "pix_fmt": "yuv420p", "frames": 47, "sha256": "…"},
       "detector": "centerface",
       "notes": {"cuts": "12 80"},
+      "region": "face",
+      "keep_parts": ["eyes"],
       "pts": [0, 33, 67],
       "tracks": [
         {"id": 1, "keep": false, "person": 1, "faces": [
@@ -17,6 +19,7 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
       ]
     }
 
+* `region`: face or head. `keep_parts`: what of every face stays: brows, eyes, nose, mouth. Both may be missing.
 * `pts`: presentation time of every frame in units of `time_base` seconds, rising.
 * `id`: from 1, each once. `keep`: true leaves this track as filmed. `person`: from 1, may be missing; tracks with the
   same number show one person and get one new face.
@@ -47,7 +50,8 @@ import numpy as np
 
 from revisage.models.layout import LANDMARK_COUNT
 from revisage.pipeline.errors import OutputError, PlanError
-from revisage.pipeline.types import Box, Float, Origin, Plan, Track, TrackedFace, VideoInfo
+from revisage.pipeline.shape import PARTS, REGIONS
+from revisage.pipeline.types import Box, Float, Origin, Plan, Shape, Track, TrackedFace, VideoInfo
 
 FORMAT, VERSION = "revisage-plan", 1
 
@@ -104,10 +108,12 @@ SCHEMA: Mapping[str, Any] = {
             "video": _VIDEO,
             "detector": {"type": "string"},
             "notes": {"type": "object", "additionalProperties": {"type": "string"}},
+            "region": {"enum": list(REGIONS)},
+            "keep_parts": {"type": "array", "items": {"enum": list(PARTS)}, "uniqueItems": True},
             "pts": {"type": "array"},
             "tracks": {"type": "array", "items": _TRACK},
         },
-        optional=["notes"],
+        optional=["notes", "region", "keep_parts"],
     ),
 }
 
@@ -190,6 +196,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     }
     yield f'{{\n"format": "{FORMAT}",\n"version": {VERSION},\n"video": {_json(head)},\n'
     yield f'"detector": {_json(plan.detector)},\n"notes": {_json(dict(plan.notes))},\n"pts": {_json(plan.pts)},\n'
+    if plan.shape != Shape():
+        yield f'"region": {_json(plan.shape.region)},\n"keep_parts": {_json(plan.shape.keep_parts)},\n'
     yield '"tracks": [\n'
     for index, track in enumerate(plan.tracks):
         yield from _track_lines(track, last=index == len(plan.tracks) - 1)
@@ -266,7 +274,8 @@ def _plan(data: dict[str, Any]) -> Plan:
         raw["width"], raw["height"], Fraction(raw["time_base"]), raw["pix_fmt"], raw["frames"], raw["sha256"]
     )
     tracks = tuple(_track(t) for t in data["tracks"])
-    return Plan(info, tracks, data["detector"], tuple(data["pts"]), data.get("notes", {}))
+    shape = Shape(data.get("region", "face"), tuple(data.get("keep_parts", ())))
+    return Plan(info, tracks, data["detector"], tuple(data["pts"]), data.get("notes", {}), shape)
 
 
 def _track(data: dict[str, Any]) -> Track:

@@ -185,7 +185,7 @@ class _Job:
     def rendered(
         self, frames: Iterable[Frame], sealer: seal.Sealer[Planes, Mask] | None
     ) -> Iterator[tuple[Frame, Planes]]:
-        """Every frame with its faces replaced, in order. New faces are made while the last ones are pasted and sealed."""
+        """Every frame with its faces replaced, in order. The next are made while these are put in and sealed."""
         for frame, protected in ahead(self._protected(frames)):
             self._composite(protected, sealer)
             yield frame, protected.picture.planes
@@ -245,7 +245,7 @@ class _Job:
     def _picture(self, frame: Frame) -> Picture:
         template, size = self.method.template, self.method.size
         placed = (
-            place(track.id, face, template, size, self.fmt, self.width, self.height)
+            place(track.id, face, template, size, self.fmt, self.width, self.height, self.plan.shape)
             for track, face in self.by_frame.get(frame.index, ())
         )
         faces = tuple(face for face in placed if face is not None)
@@ -291,7 +291,8 @@ class _Job:
         for frame in sorted(self.by_frame):
             rects: dict[int, Rect] = {}
             for track, face in self.by_frame[frame]:
-                rect = placed_rect(face, self.method.template, self.fmt, self.width, self.height)
+                template, size = self.method.template, (self.width, self.height)
+                rect = placed_rect(face, template, self.fmt, *size, self.plan.shape)
                 if rect is not None:
                     rects[track.id] = rect
             if (shared := _shared(list(rects.values()))) is not None:
@@ -302,7 +303,9 @@ class _Job:
 
     def _document(self, writer: VideoWriter) -> IndexDocument:
         carry = self.options.carry
-        described = dict(self.options.generator) | ({"carry": carry.to_json()} if carry else {})
+        shape = self.plan.shape
+        described = dict(self.options.generator) | {"region": shape.region, "keep_parts": list(shape.keep_parts)}
+        described |= {"carry": carry.to_json()} if carry else {}
         settings = Settings(self.plan.video, described, carry.amount if carry else 0.0, self.options.seal)
         records = [self._record(track) for track in self.tracks if track.faces]
         shared = [faces for _, faces in sorted(self.by_frame.items()) if len(faces) > 1]

@@ -26,7 +26,8 @@ from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
 from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
 from revisage.pipeline.report import TrackSummary, check_picture, picture_of_moments, summaries
-from revisage.pipeline.types import Plan, Progress, silent
+from revisage.pipeline.shape import PARTS, REGIONS
+from revisage.pipeline.types import Plan, Progress, Shape, silent
 from revisage.pipeline.vault.index import Seal
 from revisage.pipeline.vault.keys import Recipient, SecretKey, TrackKey, everyone
 from revisage.pipeline.verification.eyes import Mirrored
@@ -69,6 +70,8 @@ class JobOptions:
     carry: float = 0.0  # how much of the original lives in the pixels, 0 to 1
     carry_sigma: float | None = None  # noise over signal that it is hidden in; None: the usual
     latent_segment: float | None = None  # seconds of one noise and one set of signs; None: the usual
+    region: str | None = None  # how much of a face is replaced; None: as the plan has it
+    keep_parts: tuple[str, ...] | None = None  # what of a face stays as filmed; None: as the plan has it
 
     def __post_init__(self) -> None:
         """Raises PlanError, ModelError, OutputError where a choice makes no sense."""
@@ -78,6 +81,10 @@ class JobOptions:
             raise OutputError("what the pixels carry is found by the index: leave --index off away, or --carry")
         if self.method not in METHODS:
             raise ModelError(f"unknown method {self.method!r}; choose one of {', '.join(METHODS)}")
+        if self.region not in (None, *REGIONS):
+            raise PlanError(f"unknown region {self.region!r}; choose one of {', '.join(REGIONS)}")
+        if strange := set(self.keep_parts or ()) - PARTS.keys():
+            raise PlanError(f"unknown part {min(strange)!r}; choose from {', '.join(PARTS)}")
         if self.seal != "off" and not self.index:
             raise OutputError("the sealed originals live in the index: without one (--index off) give --seal off too")
         self.analysis  # noqa: B018 - checks the numbers
@@ -279,6 +286,7 @@ class Workshop:
         if picture is not None:
             check_picture(picture, overwrite=overwrite)
         plan = alone(kept(plan or self.analyze(source, progress, detections), keep), only)
+        plan = replace(plan, shape=self._shape(plan.shape))
         access = Access.of(keys.secrets, keys.recipients, plan.video.sha256)
         options = RenderOptions(
             seal=self.options.seal,
@@ -307,6 +315,10 @@ class Workshop:
             warnings=(*self._warnings(plan, report, planned=planned), *fixed),
             verification=verdict,
         )
+
+    def _shape(self, planned: Shape) -> Shape:
+        region, parts = self.options.region, self.options.keep_parts
+        return Shape(planned.region if region is None else region, planned.keep_parts if parts is None else parts)
 
     def _found_by(self, plan: Plan) -> str:
         """Who found the faces, and why that one."""
@@ -364,6 +376,8 @@ class Workshop:
         if report.fallbacks:
             found.append(f"{report.fallbacks} faces covered with grey, none could be made: {report.failure}")
         found += _carry_warnings(report, self.options)
+        if parts := plan.shape.keep_parts:
+            found.append(f"{' and '.join(parts)} are left as filmed, as asked: people are recognised by them")
         if self.options.method in ("blur", "mosaic"):
             found.append(f"{self.options.method} is weak: software re-identifies most blurred faces")
         if not planned and self.landmarker[1] and self.options.method == "diffusion":

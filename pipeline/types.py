@@ -78,6 +78,14 @@ class VideoInfo:
     sha256: str  # of the whole input file, hex
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much of every face is replaced; see `pipeline/shape.py`."""
+
+    region: str = "face"  # or "head": hair and ears too
+    keep_parts: tuple[str, ...] = ()  # "eyes", "mouth" …: stay as filmed, and help to identify
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Pass 1's result: who is where, when. All that pass 2 needs besides the pixels."""
@@ -87,6 +95,7 @@ class Plan:
     detector: str
     pts: tuple[int, ...] = ()  # one per frame
     notes: Mapping[str, str] = field(default_factory=dict)
+    shape: Shape = Shape()
 
     def by_frame(self) -> dict[int, list[tuple[Track, TrackedFace]]]:
         """Frame number -> the faces in it, tracks in rising id."""

@@ -29,7 +29,7 @@ from revisage.pipeline.errors import MismatchError
 from revisage.pipeline.media import Frame, VideoReader, open_video
 from revisage.pipeline.pixels import Mask, Samples
 from revisage.pipeline.turn import Turn
-from revisage.pipeline.types import Box, FaceDetection, Float, Image, Plan, Progress, silent
+from revisage.pipeline.types import Box, FaceDetection, Float, Image, Plan, Progress, Shape, silent
 from revisage.pipeline.verification.change import compare
 from revisage.pipeline.verification.eyes import Eyes
 from revisage.pipeline.verification.identity import SMALLEST, Identities
@@ -185,7 +185,8 @@ class _Inspection:
         """Check one frame."""
         masks = None
         if self.plan is not None:
-            masks = Masks.draw(self.by_frame.get(pair.index, ()), self.fmt, self.width, self.height)
+            shape = Shape() if self.plan is None else self.plan.shape
+            masks = Masks.draw(self.by_frame.get(pair.index, ()), self.fmt, self.width, self.height, shape)
         moment = _Moment(pair, masks)
         self.seconds.append(pair.seconds)
         if pair.filmed is not None:

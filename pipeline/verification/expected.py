@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from revisage.pipeline.errors import MismatchError, TamperedError, WrongKeyError
 from revisage.pipeline.media import file_digest, video_digest
-from revisage.pipeline.types import Origin, Plan, Track, TrackedFace
+from revisage.pipeline.shape import PARTS, REGIONS
+from revisage.pipeline.types import Origin, Plan, Shape, Track, TrackedFace
 from revisage.pipeline.vault.index import CONTESTED, TrackRecord, Unlocked, open_index
 from revisage.pipeline.vault.keys import SecretKey, TrackKey
 
@@ -47,7 +48,14 @@ def expected(unlocked: Unlocked) -> Plan:
     hidden = [_track(record) for record in document.tracks if record.id != CONTESTED]
     kept = [_track(record, keep=True) for record in document.kept]
     tracks = tuple(sorted([*hidden, *kept], key=lambda track: track.id))
-    return Plan(unlocked.settings.video, tracks, "")
+    return Plan(unlocked.settings.video, tracks, "", shape=_shape(unlocked.settings.generator))
+
+
+def _shape(described: Mapping[str, object]) -> Shape:
+    region, parts = described.get("region", "face"), described.get("keep_parts", [])
+    if region not in REGIONS or not isinstance(parts, list) or not set(map(str, parts)) <= PARTS.keys():
+        raise TamperedError("how much of each face is replaced is not readable: get a sound copy of the index")
+    return Shape(str(region), tuple(map(str, parts)))
 
 
 def _track(record: TrackRecord, *, keep: bool = False) -> Track:

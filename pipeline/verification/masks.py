@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.models.looks import overlap
-from revisage.pipeline.composite import place
+from revisage.pipeline.composite import FACE, place
 from revisage.pipeline.pixels import Mask, PixelFormat
-from revisage.pipeline.types import Box, FaceDetection, Track, TrackedFace
+from revisage.pipeline.types import Box, FaceDetection, Shape, Track, TrackedFace
 
 _INNER = 0.9  # of a detector's box: boxes of two looks at one face differ by some percent at the border
 _SAME = 0.3  # intersection over union from which a detection is a track's face
@@ -37,8 +37,16 @@ class Masks:
     touched: Mask  # (H, W), every pixel that compositing may change
 
     @classmethod
-    def draw(cls, faces: Iterable[tuple[Track, TrackedFace]], fmt: PixelFormat, width: int, height: int) -> Masks:
-        """The masks of `faces` in a picture of `width` x `height`."""
+    def draw(
+        cls,
+        faces: Iterable[tuple[Track, TrackedFace]],
+        fmt: PixelFormat,
+        width: int,
+        height: int,
+        shape: Shape = FACE,
+    ) -> Masks:
+        """The masks of `faces` in a picture of `width` x `height`; parts that are kept on purpose count as covered."""
+        whole = replace(shape, keep_parts=())
         cover, touched = np.zeros((2, height, width), np.bool_)
         hidden: list[Hidden] = []
         kept: list[tuple[int, Box]] = []
@@ -46,7 +54,7 @@ class Masks:
             if track.keep:
                 kept.append((track.id, face.box))
                 continue
-            placed = place(track.id, face, FACE_TEMPLATE, 1, fmt, width, height)
+            placed = place(track.id, face, FACE_TEMPLATE, 1, fmt, width, height, whole)
             if placed is None:
                 continue
             rect = placed.region.rect
