@@ -209,13 +209,9 @@ def _stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-class _Parts(click.ParamType):
-    """Words between commas."""
-
-    name = "parts"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        return value if isinstance(value, tuple) else tuple(filter(None, (word.strip() for word in value.split(","))))
+def _words(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """What stands between commas."""
+    return None if value is None else tuple(word.strip() for word in value.split(",") if word.strip())
 
 
 _PATH = click.Path(path_type=Path)
@@ -312,7 +308,7 @@ _method_options = _stacked(
     ),
     click.option(
         "--keep-parts",
-        type=_Parts(),
+        callback=_words,
         metavar="PARTS",
         help="Parts of every face that stay as filmed, such as eyes,mouth: they help to identify people.",
     ),
@@ -807,6 +803,11 @@ def _verdict(matches: bool) -> str:
     help="The sealed originals, or what --carry left in the pixels.",
 )
 @click.option(
+    "--without-index",
+    is_flag=True,
+    help="The index is lost: find the faces anew and bring back from the pixels what that allows. Slow, and weaker.",
+)
+@click.option(
     "--model", default="revisage-face", show_default=True, metavar="NAME|DIR", help="What painted (--from pixels)."
 )
 @_device_option
@@ -821,6 +822,7 @@ def recover(
     persons: tuple[int, ...],
     index_file: Path | None,
     origin: str,
+    without_index: bool,
     model: str,
     device: str,
     codec: str | None,
@@ -833,7 +835,7 @@ def recover(
     All whom the key opens, or those named by --track or --person. Everybody else stays anonymized. From the seal that
     needs no model and no GPU, and the video must be the one that anonymize wrote. From the pixels (anonymize --carry)
     it needs the model and takes longer; a lossless copy brings nearly everything back, each lossy encoding takes from
-    it.
+    it. --without-index needs the secret key and nothing else.
 
     \b
     Examples:
@@ -843,23 +845,30 @@ def recover(
     from revisage.pipeline.places import check_places
     from revisage.pipeline.recover import RecoverOptions
     from revisage.pipeline.recover import recover as from_seal
-    from revisage.pipeline.run import JobOptions, recover_from_pixels
+    from revisage.pipeline.run import JobOptions, recover_from_pixels, recover_without_index
 
+    if without_index and (origin == "seal" or index_file or persons):
+        raise click.UsageError("--without-index goes with --from pixels, and with neither --index nor --person")
     key = _read_key(key_file)
     check_places(anonymized, output, overwrite=overwrite)
-    index = index_file or _index_of(anonymized)
-    tracks = (*tracks, *_tracks_of(persons, index, key))
     options, progress = RecoverOptions(codec, crf, overwrite), _progress()
-    if origin == "seal":
+    index = Path() if without_index else index_file or _index_of(anonymized)
+    tracks = (*tracks, *_tracks_of(persons, index, key))
+    if without_index:
+        wish = JobOptions(model=model, device=device)
+        report = recover_without_index(anonymized, output, key, wish, tracks, options, progress)
+    elif origin == "seal":
         report = from_seal(anonymized, output, index=index, key=key, tracks=tracks, options=options, progress=progress)
     else:
         wish = JobOptions(model=model, device=device)
         report = recover_from_pixels(anonymized, output, index, key, wish, tracks, options, progress)
     if report.empty:
         _complain(f"warning: {report.empty} faces are not in the pixels and stay hidden; the seal may have them")
-    if not report.same:
+    if without_index:
+        _complain("note: without the index faces were found anew; what comes back is less exact, look at it")
+    elif not report.same:
         _complain("note: this is not the very video that was made, perhaps encoded again; pixels bring back less of it")
-    if not report.proven:
+    if not report.proven and not without_index:
         _complain("note: this key cannot prove who made the index; a secret key that made it can")
     hidden = f"; still hidden: {_numbers(report.hidden)}" if report.hidden else ""
     _tell(
@@ -909,7 +918,13 @@ def _numbers(tracks: Sequence[int]) -> str:
     help="Score from which a detection is a face.",
 )
 @_device_option
-@click.option("--sheet", type=_PATH, metavar="PNG", help="Write a picture of the worst cases, cut out of OUT.")
+@click.option(
+    "--sheet",
+    type=_PATH,
+    metavar="PNG",
+    help="Write a picture of the worst cases, cut out of OUT; leaks are grey in it.",
+)
+@click.option("--bare", is_flag=True, help="Show on the sheet the faces that leak, too.")
 @_overwrite_option
 @_json_option
 def verify_video(
@@ -923,6 +938,7 @@ def verify_video(
     threshold: float,
     device: str,
     sheet: Path | None,
+    bare: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -956,8 +972,9 @@ def verify_video(
     net, _ = load_detector(detector, device=device, threshold=min(threshold, 0.5))
     looks = f"{net.name}, {'mirrored' if quick else 'plain, mirrored, turned, enlarged, shrunk, brightened'}"
     person, why = load_recognizer(recognizer if original is not None else "none", device=device)
-    witnesses = Witnesses(Mirrored(net) if quick else Thorough(net), looks, person, why)
-    album = Album() if sheet is not None else None
+    again = None if quick else Mirrored(net)
+    witnesses = Witnesses(Mirrored(net) if quick else Thorough(net), looks, person, why, again)
+    album = Album(bare=bare) if sheet is not None else None
     limits = VerifyOptions(score=threshold)
     report = verify(output, witnesses, original=original, plan=plan, options=limits, album=album, progress=_progress())
     if sheet is not None and album is not None:

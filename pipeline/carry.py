@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import cv2
@@ -97,9 +98,19 @@ class Carry:
             raise TamperedError("how the pixels carry is not readable: get a sound copy of the index") from None
 
 
-def lay_out(faces: Sequence[PlacedFace], fmt: PixelFormat, width: int, height: int, size: int) -> list[Carriage]:
-    """One carriage per face of a frame. What two faces touch carries nothing for either, or one key would open both."""
-    squares = [_square(face, size) for face in faces]
+def lay_out(
+    faces: Sequence[PlacedFace],
+    fmt: PixelFormat,
+    width: int,
+    height: int,
+    size: int,
+    squares: Sequence[Square] | None = None,
+) -> list[Carriage]:
+    """One carriage per face of a frame, in crops of `size`; `squares` where they are known better than from the faces.
+
+    What two faces touch carries nothing for either, or one key would open both.
+    """
+    squares = squares or [_square(face, size) for face in faces]
     times = np.zeros((height, width), np.uint8)
     for face in faces:
         _window(times, face.region.rect)[...] += face.region.touched
@@ -308,6 +319,22 @@ def _square(face: PlacedFace, size: int) -> Square:
         factor *= 2
     side = min(size, max(2 * _GRID, int(np.ceil(extent / factor / _GRID)) * _GRID))
     return _square_at(centre, side, factor)
+
+
+def squares_near(face: PlacedFace, size: int) -> list[Square]:
+    """Where a carriage may lie whose face was found a little elsewhere, likeliest first: a few sizes, nine places."""
+    likely, (x, y) = _square(face, size), _centre(face, size)
+    extent = likely.side * likely.factor
+    sides = [(likely.side, likely.factor)]
+    for other in (extent + _GRID * likely.factor, extent - _GRID * likely.factor):
+        factor = 1
+        while other > size * factor:
+            factor *= 2
+        sides.append((max(2 * _GRID, int(np.ceil(other / factor / _GRID)) * _GRID), factor))
+    shifts = sorted(product((0, -_STEP, _STEP), repeat=2), key=lambda shift: abs(shift[0]) + abs(shift[1]))
+    steps = [(dx, dy, side, factor) for dx, dy in shifts for side, factor in sides]
+    near = [_square_at((x + dx * factor, y + dy * factor), side, factor) for dx, dy, side, factor in steps]
+    return list(dict.fromkeys(near))
 
 
 def _square_at(centre: Sequence[float], side: int, factor: int) -> Square:

@@ -33,6 +33,7 @@ from revisage.pipeline.vault import keys, seal
 from revisage.pipeline.vault.document import Json
 from revisage.pipeline.vault.index import CONTESTED, IndexDocument, IndexWriter, Seal, Settings, TrackRecord
 from revisage.pipeline.vault.keys import Recipient, SecretKey, TrackKey, VideoSecret
+from revisage.pipeline.vault.label import Label, LabelTrack
 
 INDEX_SUFFIX = ".rvx"
 SAMPLE = 8  # carried faces that are read back from the finished video
@@ -130,6 +131,7 @@ def anonymize(
             overwrite=options.overwrite,
             copy_streams_from=source,
             before_publish=lambda path: job.finish(index, sealer, writer, path, check),
+            label=job.label(),
         )
         stack.enter_context(writer)
         frames = progress(video.frames(), label="anonymize", total=plan.video.frames)
@@ -168,6 +170,14 @@ class _Job:
     def open_index(self) -> IndexWriter:
         assert self.options.index is not None  # noqa: S101 - called only then
         return IndexWriter(self.options.index, self.access.secret, self.access.recipients, self.options.overwrite)
+
+    def label(self) -> str | None:
+        """For the container, where the pixels carry: what brings people back without the index."""
+        if self.options.carry is None:
+            return None
+        tracks = (LabelTrack(t.id, t.faces[0].frame, t.faces[-1].frame, t.person) for t in self.tracks if t.faces)
+        made = Label(self.access.secret, self.options.carry.amount, self._described(), tuple(tracks))
+        return made.sealed(self.access.recipients) if self.access.recipients else None
 
     def sealer(self, index: IndexWriter) -> seal.Sealer[Planes, Mask]:
         lossless = self.options.seal == "lossless"
@@ -303,10 +313,7 @@ class _Job:
 
     def _document(self, writer: VideoWriter) -> IndexDocument:
         carry = self.options.carry
-        shape = self.plan.shape
-        described = dict(self.options.generator) | {"region": shape.region, "keep_parts": list(shape.keep_parts)}
-        described |= {"carry": carry.to_json()} if carry else {}
-        settings = Settings(self.plan.video, described, carry.amount if carry else 0.0, self.options.seal)
+        settings = Settings(self.plan.video, self._described(), carry.amount if carry else 0.0, self.options.seal)
         records = [self._record(track) for track in self.tracks if track.faces]
         shared = [faces for _, faces in sorted(self.by_frame.items()) if len(faces) > 1]
         if shared and self.options.seal != "off":
@@ -315,6 +322,12 @@ class _Job:
         return IndexDocument(
             self.access.secret, settings, tuple(records), self.access.derived_from, writer.dropped_metadata, kept
         )
+
+    def _described(self) -> dict[str, Any]:
+        """How the faces were made, for the index and the label."""
+        shape, carry = self.plan.shape, self.options.carry
+        described = dict(self.options.generator) | {"region": shape.region, "keep_parts": list(shape.keep_parts)}
+        return described | ({"carry": carry.to_json()} if carry else {})
 
     def _note(self, track: int, picture: Picture, carried: Carried) -> None:
         """Keep what the index must say of a face that is carried; `picture` is as filmed."""

@@ -517,6 +517,42 @@ def recover_from_pixels(
     )
 
 
+def recover_without_index(
+    anonymized: Path,
+    output: Path,
+    key: SecretKey | TrackKey,
+    wish: JobOptions,
+    tracks: Sequence[int] = (),
+    options: RecoverOptions | None = None,
+    progress: Progress = silent,
+) -> RecoverReport:
+    """`recover_lost` with the usual detector and the model that the video's label describes.
+
+    Raises any RevisageError; then there is no output.
+    """
+    from revisage.models.generator import model_spec  # noqa: PLC0415  (imports diffusers)
+    from revisage.pipeline.recover_lost import Finders, recover_lost  # noqa: PLC0415  (imports torch)
+
+    if isinstance(key, TrackKey):
+        raise KeyFileError("a track key opens its track in the index only: without the index give the secret key")
+    workshop, spec = Workshop(wish), model_spec(wish.model)
+    finders = Finders(
+        workshop.detector[0],
+        workshop.landmarker[0],
+        lambda described: (_carrier(described, wish), spec.template, spec.code_size),
+    )
+    return recover_lost(
+        anonymized,
+        output,
+        key=key,
+        finders=finders,
+        tracks=tracks,
+        options=options,
+        batch_size=wish.batch_size,
+        progress=progress,
+    )
+
+
 def _carrier(described: Mapping[str, object], wish: JobOptions) -> FaceCarrier:
     """Raises ModelError where the model is another than the one described, DeviceError."""
     from revisage.models.carrying import load_carrier  # noqa: PLC0415  (imports torch)

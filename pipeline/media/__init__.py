@@ -17,6 +17,7 @@ from revisage.pipeline.media.film import write_film
 from revisage.pipeline.media.frame import Frame
 from revisage.pipeline.media.read import ColorTags, VideoReader, open_video
 from revisage.pipeline.media.source import file_digest, video_digest
+from revisage.pipeline.media.tags import read_label
 from revisage.pipeline.media.write import VideoWriter
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "encoders",
     "file_digest",
     "open_video",
+    "read_label",
     "video_digest",
     "write_film",
 ]

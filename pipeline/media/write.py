@@ -21,6 +21,7 @@ from revisage.pipeline.media.hidden import HiddenFile, output_error
 from revisage.pipeline.media.read import VideoReader
 from revisage.pipeline.media.remux import StreamCopy, copy_tags, describe, find_dropped, is_font
 from revisage.pipeline.media.source import open_input, reason, video_stream
+from revisage.pipeline.media.tags import LABEL
 from revisage.pipeline.pixels import Planes
 
 
@@ -45,8 +46,11 @@ class VideoWriter:
         overwrite: bool = False,
         copy_streams_from: Path | None = None,
         before_publish: Callable[[Path], None] | None = None,
+        label: str | None = None,
     ) -> None:
         """Check everything that can be checked before a frame is decoded. Raises OutputError.
+
+        `label` becomes the container's comment; see `read_label`.
 
         `before_publish` is called with the path of the complete file just before that takes its name; what it raises
         keeps it from doing so.
@@ -55,6 +59,7 @@ class VideoWriter:
         self._like = like
         self._overwrite = overwrite
         self._before_publish = before_publish
+        self._label = label
         self._source = None if copy_streams_from is None else Path(copy_streams_from)
         self._container_name = container_of(self.output)
         size = (like.width, like.height, self._container_name)
@@ -91,6 +96,8 @@ class VideoWriter:
             self._muxer.flags |= Flags.bitexact.value  # no creation time, no library version, no random ids
             with self._writing():
                 self._copy = self._add_streams(source)
+                if self._label is not None:
+                    self._muxer.metadata[LABEL] = self._label
                 self._muxer.start_encoding()
             self._stack = stack.pop_all()
         self._first_packet = True

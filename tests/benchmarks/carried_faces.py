@@ -277,21 +277,27 @@ class Hidden:
         seen = [found(c, planes, FORMAT) for c, planes in zip(self.carriages, frames, strict=True)]
         return recovered(self.bench.carrier, self.carry, self._faces(seen, key))
 
-    def in_float(self) -> tuple[list[Float], list[float]]:
-        """What comes back from numbers that no sample ever rounded; and the relative error of each latent
-        after a whole round trip, latent to picture to latent.
-        """
-        truth = self.truth()
-        faces, carrier, descent = self._faces(truth, RIGHT), self.bench.carrier, self.carry.descent
-        requests = [request for request, _, _ in faces]
-        own = [np.where(c.own, picture, np.float32(0)) for c, picture in zip(self.carriages, truth, strict=True)]
-        starts = carrier.invert(requests, own, descent)
-        again = carrier.invert(requests, carrier.regrow(requests, [s.latent for s in starts], descent), descent)
-        errors = [_relative(a, b) for a, b in zip(again, starts, strict=True)]
+    def in_float(self) -> list[Float]:
+        """What comes back from numbers that no sample ever rounded."""
+        faces, starts = self._inverted()
+        carrier, requests = self.bench.carrier, [request for request, _, _ in faces]
         latents = [convey._hidden(s, veil, self.carry.amount) for s, (_, veil, _) in zip(starts, faces, strict=True)]
-        grown = carrier.regrow(requests, latents, descent)
+        grown = carrier.regrow(requests, latents, self.carry.descent)
         pairs = zip(faces, grown, strict=True)
-        return recovered(carrier, self.carry, [(request, veil, new) for (request, veil, _), new in pairs]), errors
+        return recovered(carrier, self.carry, [(request, veil, new) for (request, veil, _), new in pairs])
+
+    def round_trips(self) -> list[float]:
+        """Relative error of each latent after the way to a picture and back, in float."""
+        faces, starts = self._inverted()
+        carrier, requests, descent = self.bench.carrier, [request for request, _, _ in faces], self.carry.descent
+        again = carrier.invert(requests, carrier.regrow(requests, [s.latent for s in starts], descent), descent)
+        return [_relative(a, b) for a, b in zip(again, starts, strict=True)]
+
+    def _inverted(self) -> tuple[list[tuple[convey.CarryRequest, Veil, Float]], list[Inverted]]:
+        """The faces as filmed, and the latents that they come from."""
+        faces = self._faces(self.truth(), RIGHT)
+        own = [np.where(request.tile.mask, picture, np.float32(0)) for request, _, picture in faces]
+        return faces, self.bench.carrier.invert([request for request, _, _ in faces], own, self.carry.descent)
 
     def _faces(self, pictures: Sequence[Float], key: int) -> list[tuple[convey.CarryRequest, Veil, Float]]:
         rows = []

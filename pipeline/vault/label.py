@@ -1,0 +1,80 @@
+"""What a video with carried faces says of itself in a tag of its container, for the day its index is lost.
+
+A line of text: `revisage-1:` and, in Base64, an age file for the recipients of the index. In it, as JSON, the video
+secret, how the pixels carry, and which tracks are when; no geometry, and nothing that anybody without a key can read.
+Knows no video and no container.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from revisage.pipeline.errors import TamperedError, VersionError
+from revisage.pipeline.vault import keys
+from revisage.pipeline.vault.keys import Recipient, SecretKey, VideoSecret
+
+PREFIX: Final = "revisage-1:"
+_LIMIT: Final = 1 << 20  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTrack:
+    """When to look for whom."""
+
+    id: int
+    first: int  # frame
+    last: int
+    person: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Label:
+    """All but the geometry."""
+
+    secret: VideoSecret
+    carry: float
+    generator: Mapping[str, Any]  # as in the index
+    tracks: tuple[LabelTrack, ...]
+
+    def sealed(self, recipients: Sequence[Recipient]) -> str:
+        """The text of the tag."""
+        fields = {
+            "secret": base64.b64encode(self.secret.reveal()).decode("ascii"),
+            "carry": self.carry,
+            "generator": dict(self.generator),
+            "tracks": [[t.id, t.first, t.last, t.person] for t in self.tracks],
+        }
+        plain = json.dumps(fields, separators=(",", ":")).encode("utf-8")
+        return PREFIX + base64.b64encode(keys.encrypt(plain, recipients)).decode("ascii")
+
+    @classmethod
+    def opened(cls, text: str, key: SecretKey) -> Label:
+        """What `sealed` made. Raises WrongKeyError, TamperedError, VersionError."""
+        if not text.startswith(PREFIX):
+            raise VersionError("the label of this video is of a kind that this program does not know")
+        try:
+            sealed = base64.b64decode(text[len(PREFIX) : _LIMIT], validate=True)
+        except (ValueError, binascii.Error):
+            raise TamperedError("the label of this video is damaged") from None
+        plain = key.decrypt(sealed)
+        try:
+            fields = json.loads(plain)
+            secret = VideoSecret(base64.b64decode(fields["secret"], validate=True))
+            tracks = tuple(_track(row) for row in fields["tracks"])
+            return cls(secret, float(fields["carry"]), dict(fields["generator"]), tracks)
+        except (ValueError, TypeError, KeyError, binascii.Error, RecursionError):
+            raise TamperedError("the label of this video is not readable") from None
+
+
+def _track(row: Any) -> LabelTrack:
+    number, first, last, person = row
+    if not all(type(v) is int and 0 <= v < 1 << 32 for v in (number, first, last)):
+        raise ValueError
+    if not (person is None or (type(person) is int and 0 < person < 1 << 32)):
+        raise ValueError
+    return LabelTrack(number, first, last, person)

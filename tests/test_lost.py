@@ -1,0 +1,201 @@
+"""When the index is lost: the label of a video, and faces that are found anew in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from films import Film, film_of_a_face, make  # type: ignore[import-not-found]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import SIZE, tiny_inpaint  # type: ignore[import-not-found]
+
+from revisage.models.base import Descent, FaceDetection
+from revisage.models.carrying import load_carrier
+from revisage.models.conditioning import FACE_TEMPLATE
+from revisage.models.device import Device
+from revisage.pipeline.carry import Carry, lay_out, squares_near
+from revisage.pipeline.composite import PlacedFace, place
+from revisage.pipeline.convey import Carrying
+from revisage.pipeline.errors import IndexFileError, KeyFileError, TamperedError, WrongKeyError
+from revisage.pipeline.media import VideoWriter, file_digest, open_video, read_label
+from revisage.pipeline.pixels import pixel_format
+from revisage.pipeline.recover import RecoverOptions, RecoverReport
+from revisage.pipeline.recover_lost import Finders, recover_lost
+from revisage.pipeline.render import Access, RenderOptions, anonymize
+from revisage.pipeline.run import JobOptions, recover_without_index
+from revisage.pipeline.types import Image, Origin, Plan, Track, TrackedFace, VideoInfo
+from revisage.pipeline.vault.keys import SecretKey, TrackKey, VideoSecret
+from revisage.pipeline.vault.label import Label, LabelTrack
+
+WIDTH, HEIGHT, FRAMES = 192, 144, 2
+KEY = SecretKey(bytes(range(32)))
+CPU = Device("cpu", torch.float32, 1, "tests")
+CARRY = Carry(1.0, Descent(0.5, 8), 0.04)
+FMT = pixel_format("yuv420p", 0, 0, HEIGHT)
+
+
+# -- the label ---------------------------------------------------------------------------------------------------------
+
+LABEL = Label(VideoSecret(bytes(32)), 0.5, {"model": "x"}, (LabelTrack(1, 0, 9, None), LabelTrack(2, 3, 4, 7)))
+
+
+def test_a_label_opens_with_its_key_only() -> None:
+    text = LABEL.sealed([KEY.recipient])
+    opened = Label.opened(text, KEY)
+    assert (opened.secret, opened.carry, dict(opened.generator)) == (LABEL.secret, 0.5, {"model": "x"})
+    assert opened.tracks == LABEL.tracks
+    with pytest.raises(WrongKeyError):
+        Label.opened(text, SecretKey(bytes(32)))
+
+
+@given(st.text(max_size=60), st.binary(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_any_text_is_a_label_or_one_of_the_errors(text: str, junk: bytes) -> None:
+    import base64
+
+    from revisage.pipeline.vault import keys
+
+    sealed = "revisage-1:" + base64.b64encode(keys.encrypt(junk, [KEY.recipient])).decode()
+    for candidate in (text, "revisage-1:" + text, sealed):
+        with pytest.raises((IndexFileError, TamperedError)):
+            Label.opened(candidate, KEY)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_containers_keep_a_label(tmp_path: Path, suffix: str) -> None:
+    source = make(tmp_path / "in.mkv", Film(frames=3))
+    text = LABEL.sealed([KEY.recipient])
+    for label in (text, None):
+        with open_video(source) as video:
+            out = tmp_path / f"{label is None}{suffix}"
+            with VideoWriter(out, video, label=label) as writer:
+                for frame in video.frames():
+                    writer.write(frame, frame.planes)
+        assert read_label(out) == label
+
+
+# -- squares -----------------------------------------------------------------------------------------------------------
+
+
+def face(frame: int, x: float, y: float, side: float) -> TrackedFace:
+    points = np.array(FACE_TEMPLATE.points, np.float32) * side + np.float32([x, y])
+    return TrackedFace(frame, (x + 0.2 * side, y + 0.1 * side, x + 0.8 * side, y + 0.9 * side), points,
+                       Origin.DETECTED, 0.9)  # fmt: skip
+
+
+def placed(x: float, y: float, side: float) -> PlacedFace:
+    found = place(1, face(0, x, y, side), FACE_TEMPLATE, SIZE, FMT, WIDTH, HEIGHT)
+    assert found is not None
+    return found
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3), st.floats(0.97, 1.03), st.sampled_from([22.0, 35.0, 50.0, 80.0]))
+@settings(max_examples=60, deadline=None)
+def test_the_square_is_among_those_nearby(dx: float, dy: float, scale: float, side: float) -> None:
+    (true,) = lay_out([placed(50, 30, side)], FMT, WIDTH, HEIGHT, SIZE)
+    near = squares_near(placed(50 + dx, 30 + dy, side * scale), SIZE)
+    assert true.square in near
+    assert len(near) <= 27
+
+
+# -- a film without its index ------------------------------------------------------------------------------------------
+
+
+class Nearly:
+    """Finds the face, a little beside where it was."""
+
+    name = "nearly"
+
+    def __init__(self, shift: tuple[float, float]) -> None:
+        self.shift = shift
+
+    def detect(self, picture: Image) -> list[FaceDetection]:
+        x, y = self.shift
+        there = face(0, 40 + x, 20 + y, 90)
+        return [FaceDetection(there.box, 0.8, there.points)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(tiny_inpaint(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("lost")
+    source = film_of_a_face(root / "in.mkv", FRAMES, WIDTH, HEIGHT, codec="ffv1")
+    with open_video(source) as video:
+        pts = tuple(frame.pts for frame in video.frames())
+        info = VideoInfo(WIDTH, HEIGHT, video.time_base, "yuv420p", FRAMES, file_digest(source))
+    plan = Plan(info, (Track(3, tuple(face(i, 40, 20, 90) for i in range(FRAMES))),), "by hand", pts)
+    generator, carrier, weights = load_carrier(str(folder), device=CPU, batch_size=4)
+    options = RenderOptions(seal="off", codec="ffv1", carry=CARRY, generator={"weights": weights})
+    access = Access.of([KEY], [], info.sha256)
+    anonymize(source, root / "out.mkv", plan=plan, method=Carrying(generator, carrier, CARRY, weights, 4),
+              access=access, options=options)  # fmt: skip
+    return source, root / "out.mkv"
+
+
+def back(
+    made: tuple[Path, Path], folder: Path, out: Path, shift: tuple[float, float], **wishes: object
+) -> RecoverReport:
+    generator, carrier, _ = load_carrier(str(folder), device=CPU, batch_size=4)
+    finders = Finders(Nearly(shift), None, lambda described: (carrier, generator.template, generator.code_size))
+    wishes = {"key": KEY} | wishes
+    return recover_lost(made[1], out, finders=finders, options=RecoverOptions(codec="ffv1"), **wishes)  # type: ignore[arg-type]
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with open_video(path) as video:
+        return [frame.rgb().astype(float) for frame in video.frames()]
+
+
+def decibels(pictures: Sequence[np.ndarray], truth: Sequence[np.ndarray], mask: Sequence[np.ndarray]) -> float:
+    error = np.concatenate([np.square(a - b)[m] for a, b, m in zip(pictures, truth, mask, strict=True)])
+    return float(10 * np.log10(255**2 / error.mean()))
+
+
+def test_the_key_alone_brings_people_back_if_less_exactly(
+    made: tuple[Path, Path], folder: Path, tmp_path: Path
+) -> None:
+    """With the very places, and with places found anew, whose square is another than the likeliest."""
+    filmed, hidden = frames_of(made[0]), frames_of(made[1])
+    changed = [(a != b).any(axis=2) for a, b in zip(filmed, hidden, strict=True)]
+    reached = []
+    for number, shift in enumerate([(0, 0), (1.5, -1.0)]):
+        out = tmp_path / f"{number}.mkv"
+        report = back(made, folder, out, shift)
+        assert (report.frames, report.faces, report.empty, report.tracks) == (FRAMES, FRAMES, 0, (3,))
+        assert not report.same
+        assert not report.proven
+        reached.append(decibels(frames_of(out), filmed, changed))
+    assert decibels(hidden, filmed, changed) + 4 < reached[1] < reached[0]
+
+
+def test_another_secret_brings_nobody_back(
+    made: tuple[Path, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = Label.opened(str(read_label(made[1])), KEY)
+    other = Label(VideoSecret(bytes(32)), label.carry, label.generator, label.tracks)
+    monkeypatch.setattr(Label, "opened", lambda text, key: other)
+    report = back(made, folder, tmp_path / "back.mkv", (0, 0))
+    assert (report.faces, report.empty) == (0, FRAMES)
+    for a, b in zip(frames_of(made[1]), frames_of(tmp_path / "back.mkv"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_cannot_work_is_said_and_writes_nothing(made: tuple[Path, Path], folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "back.mkv"
+    with pytest.raises(WrongKeyError):
+        back(made, folder, out, (0, 0), key=SecretKey(bytes(32)))
+    with pytest.raises(IndexFileError, match="choose from 3"):
+        back(made, folder, out, (0, 0), tracks=[1])
+    with pytest.raises(IndexFileError, match="no label"):
+        back((made[0], made[0]), folder, out, (0, 0))
+    with pytest.raises(KeyFileError, match="secret key"):
+        recover_without_index(made[1], out, TrackKey(bytes(32)), JobOptions())
+    assert not out.exists()
