@@ -3,7 +3,7 @@
     output ───┐                 ┌─► coverage     every face found in the original lies under a mask
     original ─┼─► frame by frame ┼─► change       what a mask covers is not what it was
     plan ─────┘                 ├─► identity     no new face is taken for the old one
-                                └─► unexplained  no face in the output that the plan does not have (without original)
+                                └─► unexplained  no face in the output that the plan does not have
 
 Trusts neither the plan nor the detector's look that made it: faces are looked for again, another way (`eyes`). With the
 plan in memory or read from an index all checks are sharp; without one, a face of the original must have changed.
@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from revisage.models.base import Recognizer
+from revisage.models.looks import overlap
 from revisage.pipeline.ahead import ahead
 from revisage.pipeline.errors import MismatchError
 from revisage.pipeline.media import Frame, VideoReader, open_video
@@ -41,6 +42,7 @@ from revisage.trackers.base import Sighting
 _LATE = 0.002  # seconds: Matroska rounds times to the millisecond
 _THUMBNAIL = 48  # samples across, for telling whether two files show the same scenes at all
 _ALIKE, _CLOSE = 0.5, 8.0  # correlation; grey levels: thumbnails below the one and beyond the other are of other scenes
+_SAME_REGION = 0.6  # intersection over union from which a found face and the plan's are checked for change as one
 _EARLY = 12  # frames after which another video is recognised, so that nobody waits for the end
 
 
@@ -57,10 +59,11 @@ class VerifyOptions:
 class Witnesses:
     """Who looks and who recognizes, and what they are called."""
 
-    eyes: Eyes
+    eyes: Eyes  # look at the original, or at the output where there is none
     looks: str  # how `eyes` look
     recognizer: Recognizer | None = None
     identity: str = "no recognizer was given"  # which recognizer, or why none
+    again: Eyes | None = None  # look at the output as well, where there are an original and a plan
 
 
 def verify(
@@ -85,7 +88,7 @@ def verify(
         shown = stack.enter_context(open_video(output))
         filmed = stack.enter_context(open_video(original)) if original is not None else None
         _check_alike(shown, filmed, plan)
-        inspection = _Inspection(shown, filmed is not None, plan, witnesses, options or VerifyOptions(), album)
+        inspection = _Inspection(shown, filmed, plan, witnesses, options or VerifyOptions(), album)
         total = plan.video.frames if plan is not None else (filmed or shown).frame_estimate
         for pair in progress(ahead(_pairs(shown, filmed)), label="verify", total=total):
             inspection.look(pair)
@@ -140,6 +143,7 @@ class _Moment:
     pair: _Pair
     masks: Masks | None  # None: no plan is known
     pictures: dict[str, Image] = field(default_factory=dict)
+    cases: list[tuple[Leak, float]] = field(default_factory=list)  # what was looked at; severity, from 1 on it leaks
 
     def shown(self) -> Image:
         """The output's frame, RGB, as stored."""
@@ -162,19 +166,20 @@ class _Inspection:
     def __init__(
         self,
         shown: VideoReader,
-        with_original: bool,
+        filmed: VideoReader | None,
         plan: Plan | None,
         witnesses: Witnesses,
         options: VerifyOptions,
         album: Album | None,
     ) -> None:
         self.plan, self.witnesses, self.options, self.album = plan, witnesses, options, album
-        self.with_original = with_original
+        self.with_original = filmed is not None
         self.by_frame = plan.by_frame() if plan is not None else {}
+        rotation = (filmed or shown).rotation  # that of the original: the output may have lost it
         self.fmt, self.width, self.height = shown.pix_fmt, shown.width, shown.height
         self.name = shown.path.name
-        self.turn = Turn(round(shown.rotation / 90) % 4, shown.width, shown.height)
-        recognizer = witnesses.recognizer if with_original else None
+        self.turn = Turn(round(rotation / 90) % 4, shown.width, shown.height)
+        recognizer = witnesses.recognizer if filmed is not None else None
         self.identities = Identities(recognizer) if recognizer is not None else None
         self.leaks: list[Leak] = []
         self.seconds: list[float] = []
@@ -192,8 +197,10 @@ class _Inspection:
         if pair.filmed is not None:
             self._compare_scenes(moment)
             self._check_change(moment)
-        for face in self._found(moment.filmed() if self.with_original else moment.shown(), pair.index):
-            self._check_face(moment, face)
+        self._check_faces(moment)
+        self.leaks += [leak for leak, severity in moment.cases if severity >= 1]
+        if self.album is not None:
+            _show(moment, self.album)
 
     def finish(self, seconds: float) -> Report:
         """The verdict. Raises MismatchError where the frames are not those of the plan, or of other scenes."""
@@ -207,9 +214,22 @@ class _Inspection:
 
     # -- one frame -----------------------------------------------------------------------------------------------------
 
-    def _found(self, picture: Image, index: int) -> list[FaceDetection]:
-        faces = (f for f in self.witnesses.eyes(self.turn.upright(picture)) if f.score >= self.options.score)
-        return [self.turn.stored(Sighting(index, face, None)).detection for face in faces]
+    def _check_faces(self, moment: _Moment) -> None:
+        """Every face that the eyes find in the original or, without one, in the output; and in both, if asked."""
+        witnesses, plan_and_original = self.witnesses, moment.masks is not None and self.with_original
+        picture = moment.filmed() if self.with_original else moment.shown()
+        kind = Kind.UNCOVERED if self.with_original else Kind.UNEXPLAINED
+        for face in self._found(witnesses.eyes, picture, moment):
+            self._check_face(moment, face, kind)
+        if witnesses.again is not None and plan_and_original:
+            for face in self._found(witnesses.again, moment.shown(), moment):
+                self._check_cover(moment, face, Kind.UNEXPLAINED)
+
+    def _found(self, eyes: Eyes, picture: Image, moment: _Moment) -> list[FaceDetection]:
+        """Faces in pixels of the stored frame, but for those of people who are left as filmed."""
+        faces = (face for face in eyes(self.turn.upright(picture)) if face.score >= self.options.score)
+        stored = [self.turn.stored(Sighting(moment.pair.index, face, None)).detection for face in faces]
+        return stored if moment.masks is None else moment.masks.but_kept(stored)
 
     def _check_change(self, moment: _Moment) -> None:
         """Every region that the plan hides."""
@@ -225,30 +245,37 @@ class _Inspection:
         before, after = self._luma(moment)
         change = compare(before, after, box, inside, touched, self.fmt.bits)
         leaks = change.same(self.options.kept)
-        self._note(moment, Kind.UNCHANGED, box, track, change.kept, self.options.kept, face, leaks)
+        _note(moment, Kind.UNCHANGED, box, track, change.kept, face, _severity(change.kept, self.options.kept, leaks))
 
     def _luma(self, moment: _Moment) -> tuple[Samples, Samples]:
         assert moment.pair.filmed is not None  # noqa: S101 - called with an original only
         return moment.pair.filmed.planes[0], moment.pair.shown.planes[0]
 
-    def _check_face(self, moment: _Moment, face: FaceDetection) -> None:
-        """Every face that the eyes find, in the original or, without one, in the output."""
+    def _check_face(self, moment: _Moment, face: FaceDetection, kind: Kind) -> None:
         if moment.masks is None:
             self.faces += 1
-            inside = ellipse(face.box, self.width, self.height)
-            self._check_region(moment, face.box, inside, None, face)
+            self._check_region(moment, face.box, ellipse(face.box, self.width, self.height), None, face)
             self._check_identity(moment, face, None)
             return
-        track, kept = moment.masks.track_of(face.box)
-        if kept:
+        hidden = moment.masks.over(face.box)
+        self.faces += hidden is None
+        if self._check_cover(moment, face, kind) or not self.with_original:
             return
-        self.faces += track is None
-        bare = moment.masks.bare(face)
+        track = None if hidden is None else hidden.track
+        if hidden is None or overlap(hidden.face.box, face.box) < _SAME_REGION:  # the plan's own region is checked
+            inside = moment.masks.cover & ellipse(face.box, self.width, self.height)
+            self._check_region(moment, face.box, inside, track, face)
+        self._check_identity(moment, face, track)
+
+    def _check_cover(self, moment: _Moment, face: FaceDetection, kind: Kind) -> bool:
+        """Does the face lie under no mask?"""
+        assert moment.masks is not None  # noqa: S101 - called with a plan only
+        bare, hidden = moment.masks.bare(face), moment.masks.over(face.box)
         leaks = bare > self.options.bare
-        kind, value = (Kind.UNCOVERED, bare) if self.with_original else (Kind.UNEXPLAINED, face.score)
-        self._note(moment, kind, face.box, track, value, self.options.bare, face, leaks, bare)
-        if self.with_original and not leaks:
-            self._check_identity(moment, face, track)
+        value = face.score if kind is Kind.UNEXPLAINED else bare
+        severity = _severity(bare, self.options.bare, leaks)
+        _note(moment, kind, face.box, None if hidden is None else hidden.track, value, face, severity)
+        return leaks
 
     def _check_identity(self, moment: _Moment, face: FaceDetection, track: int | None) -> None:
         if self.identities is None or face.box[2] - face.box[0] < SMALLEST:
@@ -256,33 +283,8 @@ class _Inspection:
         pair, limit = moment.pair, self.identities.recognizer.threshold
         where = (pair.index, pair.seconds, face.box)
         cosine = self.identities.judge(moment.filmed(), moment.shown(), face.points, track, where)
-        self._note(moment, Kind.RECOGNIZED, face.box, track, cosine, limit, face, cosine >= limit)
-
-    def _note(
-        self,
-        moment: _Moment,
-        kind: Kind,
-        box: Box,
-        track: int | None,
-        value: float,
-        limit: float,
-        face: FaceDetection | None,
-        leaks: bool,
-        measure: float | None = None,
-    ) -> None:
-        """Remember a leak, and offer the album whatever it may want to show."""
-        pair = moment.pair
-        if leaks:
-            self.leaks.append(_leak(kind, pair.index, pair.seconds, box, track, value, face))
-        if self.album is not None:
-            measure = value if measure is None else measure
-            severity = 1 + measure if leaks else min(measure / limit, 0.999)
-            place = track if track is not None else (round(box[0] / 64), round(box[1] / 64))
-            caption = (
-                f"{pair.seconds:.2f} s  frame {pair.index}",
-                f"{kind} {value:.2f}" + (f"  track {track}" if track else ""),
-            )
-            self.album.offer((kind, place, int(pair.seconds)), severity, box, caption, moment.shown)
+        severity = _severity(cosine, limit, cosine >= limit)
+        _note(moment, Kind.RECOGNIZED, face.box, track, cosine, face, severity)
 
     # -- the whole file ------------------------------------------------------------------------------------------------
 
@@ -331,15 +333,32 @@ class _Inspection:
             return {"coverage": none, "change": none, "identity": none, "unexplained": look}
         identity = self.witnesses.identity if self.identities is not None else f"not checked: {self.witnesses.identity}"
         coverage = f"{look}; {percent}" if self.plan is not None else f"{look}; by change alone, as no plan is known"
-        return {"coverage": coverage, "change": changed, "identity": identity, "unexplained": "through the original"}
+        both = self.plan is not None and self.witnesses.again is not None
+        unexplained = f"the output too, {look}" if both else "through the original"
+        return {"coverage": coverage, "change": changed, "identity": identity, "unexplained": unexplained}
 
 
-def _leak(
-    kind: Kind, frame: int, seconds: float, box: Box, track: int | None, value: float, face: FaceDetection | None
-) -> Leak:
+def _note(
+    moment: _Moment, kind: Kind, box: Box, track: int | None, value: float, face: FaceDetection | None, severity: float
+) -> None:
     points = () if face is None else tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.points)
     score = 1.0 if face is None else round(face.score, 4)
-    return Leak(kind, frame, round(seconds, 3), _rounded(box), track, round(value, 4), score, points)
+    index, seconds = moment.pair.index, round(moment.pair.seconds, 3)
+    moment.cases.append((Leak(kind, index, seconds, _rounded(box), track, round(value, 4), score, points), severity))
+
+
+def _severity(value: float, limit: float, leaks: bool) -> float:
+    return 1 + value if leaks else min(value / limit, 0.999)
+
+
+def _show(moment: _Moment, album: Album) -> None:
+    """Offer the album whatever it may want to show; what leaks is hidden there, in its neighbours' pictures as well."""
+    leaking = [leak.box for leak, severity in moment.cases if severity >= 1]
+    for case, severity in moment.cases:
+        place = case.track if case.track is not None else (round(case.box[0] / 64), round(case.box[1] / 64))
+        track = f"  track {case.track}" if case.track else ""
+        caption = f"{case.seconds:.2f} s  frame {case.frame}", f"{case.kind} {case.value:.2f}{track}"
+        album.offer((case.kind, place, int(case.seconds)), severity, case.box, caption, moment.shown, leaking)
 
 
 def _rounded(box: Box) -> Box:

@@ -17,21 +17,23 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from scenes import Scene, alone, clock, crossing, dark, film, oracle, post, shake, truth  # type: ignore[import-not-found]
+from scenes import Scene, alone, clock, crossing, dark, entrance, film, oracle, post, shake, truth  # type: ignore[import-not-found]
 
 from revisage.cli import cli
 from revisage.models.base import Recognizer
 from revisage.models.detectors import load_detector
+from revisage.models.looks import overlap
 from revisage.pipeline.analyze import analyze
 from revisage.pipeline.batch import run as batch
 from revisage.pipeline.composite import SOLID
 from revisage.pipeline.errors import DamagedMediaError, LeakError, MismatchError, ModelError, OutputError
 from revisage.pipeline.media import VideoWriter, file_digest, open_video
+from revisage.pipeline.pixels import Planes
 from revisage.pipeline.plan import load_plan, save_plan
 from revisage.pipeline.protect import Obscure, Picture, Protected
 from revisage.pipeline.render import Access, RenderOptions, anonymize
 from revisage.pipeline.run import JobOptions, KeyRing, Workshop
-from revisage.pipeline.types import FaceDetection, Float, Image, Origin, Plan, Track, TrackedFace, VideoInfo
+from revisage.pipeline.types import Box, FaceDetection, Float, Image, Origin, Plan, Track, TrackedFace, VideoInfo
 from revisage.pipeline.vault.keys import SecretKey
 from revisage.pipeline.verification.change import compare
 from revisage.pipeline.verification.expected import read_plan
@@ -214,12 +216,20 @@ def test_a_frame_whose_masks_stayed_empty_is_found(made: Made, tmp_path: Path) -
     assert {(leak.kind, leak.track) for leak in report.leaks} == {(Kind.UNCHANGED, 2)}
 
 
-def swapped(output: Path, source: Path, number: int, target: Path, crf: int) -> Path:
-    """`output` with one frame of `source` in its place, encoded again."""
+Edit = Callable[[int, Planes, Planes], Planes]  # frame number, output, original -> what stands there instead
+
+
+def edited(output: Path, source: Path, target: Path, edit: Edit, crf: int = 20) -> Path:
+    """`output` with frames changed, encoded again."""
     with open_video(output) as ours, open_video(source) as theirs, VideoWriter(target, ours, crf=crf) as writer:
         for a, b in zip(ours.frames(), theirs.frames(), strict=True):
-            writer.write(a, b.planes if a.index == number else a.planes)
+            writer.write(a, edit(a.index, a.planes, b.planes))
     return target
+
+
+def swapped(output: Path, source: Path, number: int, target: Path, crf: int) -> Path:
+    """`output` with one frame of `source` in its place."""
+    return edited(output, source, target, lambda index, ours, theirs: theirs if index == number else ours, crf)
 
 
 @pytest.mark.parametrize(("light", "crfs"), [(1.0, (12, 23, 34)), (0.15, (12, 23))])
@@ -233,6 +243,125 @@ def test_one_swapped_in_frame_is_found(tmp_path: Path, crfs: Sequence[int], ligh
         for known in (plan, None):
             report = look(output, scene, source, known)
             assert frames_of(report, Kind.UNCHANGED) == [4], (crf, known is None)
+
+
+def softened(share: float, scene: Scene) -> Callable[[Planes], Planes]:
+    """The original with a blur of `share` of the face's width."""
+    width = truth(scene)[4][0].box[2] - truth(scene)[4][0].box[0]
+    return lambda planes: [cv2.GaussianBlur(planes[0], (0, 0), share * width), *planes[1:]]
+
+
+def grainy(planes: Planes) -> Planes:
+    """The original as a bad copy: a tenth of the detail, in blocks."""
+    coded = cv2.imencode(".jpg", planes[0], [cv2.IMWRITE_JPEG_QUALITY, 12])[1]
+    return [cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), *planes[1:]]
+
+
+def veiled(planes: Planes) -> Planes:
+    """The original behind a grey veil that lets half of it through."""
+    return [(planes[0] // 2 + 59).astype(np.uint8), *planes[1:]]
+
+
+def test_a_frame_that_changed_and_leaks_all_the_same_is_found(tmp_path: Path) -> None:
+    """Blurred a little, copied badly or made paler, a face is the face it was."""
+    scene = small(alone(SHORT))
+    source = film(tmp_path / "in.mkv", scene)
+    plan = true_plan(source, scene)
+    spoils = {f"soft {share}": softened(share, scene) for share in (0.02, 0.05, 0.09)} | {"bad": grainy, "veil": veiled}
+    for method in ("blur", "solid"):
+        hidden = render(source, plan, tmp_path / f"{method}.mkv", method)
+        for name, spoil in spoils.items():
+            edit = lambda index, ours, theirs, spoil=spoil: spoil(theirs) if index == 4 else ours  # noqa: E731
+            output = edited(hidden, source, tmp_path / f"{method} {name}.mkv", edit)
+            for known in (plan, None):
+                report = look(output, scene, source, known)
+                assert frames_of(report, Kind.UNCHANGED) == [4], (method, name, known is None)
+
+
+def test_one_frame_of_one_of_two_faces_is_found(made: Made, tmp_path: Path) -> None:
+    (bare,) = [face for face in truth(made.scene)[3] if face.who == 2]
+    x0, y0, x1, y1 = (2 * round(v / 2) for v in bare.box)
+
+    def edit(index: int, ours: Planes, theirs: Planes) -> Planes:
+        if index == 3:
+            ours[0][y0:y1, x0:x1] = theirs[0][y0:y1, x0:x1]
+        return ours
+
+    output = edited(made.output, made.source, tmp_path / "o.mkv", edit)
+    for plan in (made.plan, None):
+        report = look(output, made.scene, made.source, plan)
+        ((leak,),) = [report.leaks]
+        assert (leak.kind, leak.frame, leak.track) == (Kind.UNCHANGED, 3, 2 if plan else None)
+        assert overlap(leak.box, bare.box) > 0.8
+
+
+def test_a_face_under_a_larger_mask_that_shows_is_found(made: Made, tmp_path: Path) -> None:
+    """The mask is right and wide; of all that it should hide only the face was left as it was."""
+    wide = tuple(replace(face, box=grown(face.box, 2.2)) for face in made.plan.tracks[0].faces)
+    plan = replace(made.plan, tracks=(replace(made.plan.tracks[0], faces=wide), made.plan.tracks[1]))
+    hidden = render(made.source, plan, tmp_path / "o.mkv")
+    (bare,) = [face for face in truth(made.scene)[1] if face.who == 1]
+    x0, y0, x1, y1 = (2 * round(v / 2) for v in bare.box)
+
+    def edit(index: int, ours: Planes, theirs: Planes) -> Planes:
+        if index == 1:
+            ours[0][y0:y1, x0:x1] = theirs[0][y0:y1, x0:x1]
+        return ours
+
+    assert made.look(hidden, plan).clean
+    report = made.look(edited(hidden, made.source, tmp_path / "x.mkv", edit), plan)
+    assert frames_of(report, Kind.UNCHANGED) == [1] and {leak.track for leak in report.leaks} == {1}
+
+
+def grown(box: Box, factor: float) -> Box:
+    x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
+    return x - factor * w / 2, y - factor * h / 2, x + factor * w / 2, y + factor * h / 2
+
+
+def test_somebody_who_enters_unseen_is_found(tmp_path: Path) -> None:
+    """With the real detector, on the encoded file: the plan knows one of three people late and one not at all."""
+    scene = small(entrance(clock(12, 2)))
+    source = film(tmp_path / "in.mkv", scene)
+    full = true_plan(source, scene)
+    showing = {
+        who: [n for n, faces in enumerate(truth(scene)) for f in faces if f.who == who and f.visible > 0.8]
+        for who in (2, 3)
+    }
+    late = without(full, range(showing[2][0] + 3), who=2)
+    plan = replace(late, tracks=tuple(track for track in late.tracks if track.id != 3))
+    witnesses = Witnesses(Mirrored(load_detector("centerface", device="cpu")[0]), "mirrored")
+    report = verify(render(source, plan, tmp_path / "o.mkv"), witnesses, original=source, plan=plan)
+    found = set(frames_of(report, Kind.UNCOVERED))
+    assert found >= {*showing[2][:3], *showing[3]}
+
+
+def test_a_face_that_only_the_output_shows_is_found(made: Made, tmp_path: Path) -> None:
+    """A tile of the original put in another place: there nobody was, and the original tells nothing."""
+    (face,) = [face for face in truth(made.scene)[6] if face.who == 1]
+    x0, y0, x1, y1 = (2 * round(v / 2) for v in face.box)
+
+    def edit(index: int, ours: Planes, theirs: Planes) -> Planes:
+        if index == 6:
+            ours[0][: y1 - y0, : x1 - x0] = theirs[0][y0:y1, x0:x1]
+        return ours
+
+    output = edited(made.output, made.source, tmp_path / "o.mkv", edit)
+    again = Mirrored(load_detector("centerface", device="cpu")[0])
+    witnesses = Witnesses(Knowing(made.scene), "truth", again=again)
+    report = verify(output, witnesses, original=made.source, plan=made.plan)
+    assert frames_of(report, Kind.UNEXPLAINED) == [6] and report.checks["unexplained"].startswith("the output too")
+    witnesses = Witnesses(Knowing(made.scene), "truth", again=again)
+    assert verify(made.output, witnesses, original=made.source, plan=made.plan).clean
+
+
+def test_a_stranger_beside_somebody_who_is_kept_is_not_spared(made: Made, tmp_path: Path) -> None:
+    """Two boxes touch where two people pass: one is kept, the other was forgotten."""
+    scene = small(crossing(TIMES, apart=25))
+    source = film(tmp_path / "in.mkv", scene)
+    plan = true_plan(source, scene)
+    alone_ = replace(plan, tracks=(replace(plan.tracks[0], keep=True),))
+    report = look(render(source, alone_, tmp_path / "o.mkv"), scene, source, alone_)
+    assert frames_of(report, Kind.UNCOVERED) == list(range(FRAMES))
 
 
 def test_a_plan_that_changes_nothing_is_found(made: Made) -> None:
@@ -402,7 +531,10 @@ def test_change_is_about_detail_and_not_about_light() -> None:
     assert kept(np.clip(face + noise, 0, 255)) > 0.9
     assert kept(patch(2)) < 0.1
     assert kept(np.full_like(face, 118)) == 0
-    assert kept(cv2.GaussianBlur(face, (0, 0), 10)) < 0.1
+    assert kept(cv2.GaussianBlur(face, (0, 0), 14)) < 0.05, "as the method blur does"
+    for light in (1, 3, 6):
+        assert kept(cv2.GaussianBlur(face, (0, 0), light)) > 0.9
+    assert kept(np.rint(0.5 * face + 60)) > 0.95, "a veil"
     half = face.copy()
     half[:, :60] = 118
     assert 0.3 < kept(half) < 0.6
@@ -545,6 +677,19 @@ def test_the_sheet_shows_the_output_and_nothing_else(made: Made, tmp_path: Path)
         write_sheet(album, tmp_path / "sheet.png")
     with pytest.raises(OutputError, match=r"\.png"):
         write_sheet(album, tmp_path / "sheet.jpg")
+
+
+def test_the_sheet_shows_no_face_that_leaks_unless_asked(made: Made) -> None:
+    """The output may be deleted, the sheet stays."""
+    plan = without(made.plan, [5, 6])
+    hidden, bare = Album(), Album(bare=True)
+    for album in (hidden, bare):
+        look(made.source, made.scene, made.source, plan, album=album)
+    leaks = [key for key, case in hidden.cases.items() if case.severity >= 1]
+    assert hidden.cases.keys() == bare.cases.keys() and len(leaks) >= 3
+    for key in leaks:
+        covered, seen = (album.cases[key].crop[55:113, 60:108].reshape(-1, 3).astype(float) for album in (hidden, bare))
+        assert abs(covered - SOLID).mean() < 4 and seen.std() > 25, hidden.cases[key].caption
 
 
 def test_the_worst_come_first_and_the_album_stays_small(made: Made) -> None:

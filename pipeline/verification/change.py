@@ -5,8 +5,9 @@ eyes, nose and mouth live in (a difference of two Gaussians). Level, contrast fa
 than its parts do not count, so neither a codec's noise nor a change of brightness decides.
 
 Only places with detail to show are asked: a flat forehead that a blur left flat tells nothing. Of those, a place is
-*kept* when what differs there is a small part of what was there. Re-encoding differs too; how much is read off the
-surroundings, which nobody painted over, and raises what counts as small.
+*kept* when what differs there is a small part of what was there; or of what was there softened, or paler: a face under
+a light blur or a thin veil is a face that shows. Re-encoding differs too; how much is read off the surroundings, which
+nobody painted over, and raises what counts as small.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _WINDOW = 4.0  # standard deviation of the neighbourhood in which energies are c
 _FAINT = 0.7  # grey levels rms: fainter detail is nothing to see; rounding to 8 bits alone makes a third of it
 _KEPT = 0.25  # a place is kept when at most this share of its detail's energy differs
 _WORST_CODEC = 0.35  # most that the surroundings can add to it
+_SOFT = (0.0, 1.0, 2.0, 3.0)  # standard deviations of the blurs, samples: up to a sixteenth of the face's length
+_PALEST, _STRONGEST = 0.4, 1.5  # of the contrast that was there
 _FEWEST = 60  # samples with detail that a verdict needs: one in twenty of a whole face
 
 
@@ -50,18 +53,29 @@ def compare(before: Samples, after: Samples, box: Box, inside: Mask, painted: Ma
     """
     window, scale = _window(box, before.shape)
     grey = 1 << (bits - 8)
-    old, new = (_detail(_shrunk(plane[window], scale) / grey) for plane in (before, after))
+    whole, new = (_shrunk(plane[window], scale) / grey for plane in (before, after))
+    old, now = _detail(whole), _detail(new)
     face = _shrunk(inside[window].astype(np.float32), scale) > 0.5
-    was, lost = old * old, (old - new) * (old - new)
     codec = 0.0
     if painted is not None:
         free = _shrunk(painted[window].astype(np.float32), scale) == 0
-        codec = _codec(_local(was, free), _local(lost, free), free)
-    energy, lost = _local(was, face), _local(lost, face)
-    shows = face & (energy > _FAINT**2)
+        codec = _codec(_local(old * old, free), _local((old - now) ** 2, free), free)
+    shows = face & (_local(old * old, face) > _FAINT**2)
     detail = int(shows.sum())
-    kept = lost < (_KEPT + min(codec, _WORST_CODEC)) * energy
+    kept = np.zeros_like(shows)
+    for blur in _SOFT if detail >= _FEWEST else ():
+        there = old if blur == 0 else _detail(cv2.GaussianBlur(whole, (0, 0), blur))
+        kept |= _alike(there, now, face, _KEPT + min(codec, _WORST_CODEC))
     return Change(float(kept[shows].mean()) if detail else 0.0, detail, codec)
+
+
+def _alike(there: Float, now: Float, face: Mask, room: float) -> Mask:
+    """Where `now` is `there` in some contrast, but for a share `room` of the energy."""
+    energy, common = _local(there * there, face), _local(there * now, face)
+    contrast = np.clip(common / np.maximum(energy, 1e-6), _PALEST, _STRONGEST)
+    seen = contrast * contrast * energy
+    lost = _local(now * now, face) - 2 * contrast * common + seen
+    return np.asarray((seen > _FAINT**2) & (lost < room * seen), np.bool_)
 
 
 def _window(box: Box, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -15,7 +15,7 @@ from revisage.pipeline.pixels import Mask, PixelFormat
 from revisage.pipeline.types import Box, FaceDetection, Shape, Track, TrackedFace
 
 _INNER = 0.9  # of a detector's box: boxes of two looks at one face differ by some percent at the border
-_SAME = 0.3  # intersection over union from which a detection is a track's face
+_SAME, _THE_SAME = 0.3, 0.5  # intersection over union from which a detection may be, and surely is, a track's face
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,12 +66,24 @@ class Masks:
             hidden.append(Hidden(track.id, face, own))
         return cls(tuple(hidden), tuple(kept), cover, touched)
 
-    def track_of(self, box: Box) -> tuple[int | None, bool]:
-        """The track whose face lies on `box`, and whether it is one that is kept; (None, False) where none does."""
-        there = [(overlap(hidden.face.box, box), hidden.track, False) for hidden in self.hidden]
-        there += [(overlap(other, box), track, True) for track, other in self.kept]
-        best = max(there, default=(0.0, None, False))
-        return (best[1], best[2]) if best[0] >= _SAME else (None, False)
+    def over(self, box: Box) -> Hidden | None:
+        """Whose face is hidden where `box` lies; None where nobody's is."""
+        best = max(self.hidden, key=lambda hidden: overlap(hidden.face.box, box), default=None)
+        if best is None or overlap(best.face.box, box) >= _SAME:
+            return best
+        x, y = int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)
+        return next((hidden for hidden in self.hidden if hidden.cover[y : y + 1, x : x + 1].any()), None)
+
+    def but_kept(self, faces: Sequence[FaceDetection]) -> list[FaceDetection]:
+        """`faces` without those of people who are left as filmed: one each, and what lies on that very place.
+
+        A stranger's face beside a kept one is not spared because the two boxes touch.
+        """
+        spared: set[int] = set()
+        for _, box in self.kept:
+            shares = [overlap(box, face.box) for face in faces]
+            spared |= {i for i, share in enumerate(shares) if share >= _THE_SAME or share == max(shares) >= _SAME}
+        return [face for i, face in enumerate(faces) if i not in spared]
 
     def bare(self, face: FaceDetection) -> float:
         """Share of the face that lies under no mask; 1 where an eye, the nose or the mouth's corners do not."""

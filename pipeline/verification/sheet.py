@@ -1,12 +1,12 @@
-"""A picture of the worst cases, cut out of the anonymized output alone: never a pixel of an original.
+"""A picture of the worst cases, cut out of the anonymized output alone: never a pixel of an original file.
 
-Owns which cases are worst, the crops and their captions. A face that leaks is in the output and so on the sheet:
-whoever asks for the sheet of a leaking file gets what the file itself shows.
+Owns which cases are worst, the crops and their captions. A face that leaks is in the output as it was filmed, and the
+sheet would keep it when the output has long been deleted: it is covered there, unless the user wants to see it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from revisage.pipeline.types import Box, Image
 _COLUMNS, _MOST = 6, 24
 _CELL, _CAPTION = 168, 34  # pixels
 _MARGIN = 0.5  # of the box's sides around it
+_ROOMY, _GREY = 1.45, (118, 118, 118)  # of a box's sides, an ellipse so large holds the box's corners
 _LEAKS, _CLEAN = (255, 96, 96), (150, 220, 150)
 
 
@@ -37,12 +38,22 @@ class Album:
     """Keeps the worst case of each second of each track, and of those the worst `most`."""
 
     most: int = _MOST
+    bare: bool = False  # show the faces that leak
     cases: dict[tuple[object, ...], Case] = field(default_factory=dict)
 
     def offer(
-        self, key: tuple[object, ...], severity: float, box: Box, caption: tuple[str, str], picture: Callable[[], Image]
+        self,
+        key: tuple[object, ...],
+        severity: float,
+        box: Box,
+        caption: tuple[str, str],
+        picture: Callable[[], Image],
+        leaking: Sequence[Box] = (),
     ) -> None:
-        """A case that may be one of the worst; `picture` gives the output's frame and is only asked if it is."""
+        """A case that may be one of the worst; `picture` gives the output's frame and is only asked if it is.
+
+        `leaking`: where faces show in that frame.
+        """
         known = self.cases.get(key)
         if known is not None and known.severity >= severity:
             return
@@ -51,7 +62,8 @@ class Album:
             if self.cases[mildest].severity >= severity:
                 return
             del self.cases[mildest]
-        self.cases[key] = Case(severity, _crop(picture(), box), caption)
+        seen = picture() if self.bare or not leaking else _covered(picture(), leaking)
+        self.cases[key] = Case(severity, _crop(seen, box), caption)
 
     def draw(self) -> Image:
         """The sheet, worst first: (H, W, 3)."""
@@ -85,6 +97,15 @@ def write_sheet(album: Album, path: Path, *, overwrite: bool = False) -> None:
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
         file.publish()
+
+
+def _covered(picture: Image, boxes: Sequence[Box]) -> Image:
+    """A copy of `picture` with grey over each face in `boxes`, chin and forehead included."""
+    covered = picture.copy()
+    for x0, y0, x1, y1 in boxes:
+        middle, size = ((x0 + x1) / 2, (y0 + y1) / 2), (_ROOMY * (x1 - x0), _ROOMY * (y1 - y0))
+        cv2.ellipse(covered, (middle, size, 0.0), _GREY, -1)
+    return covered
 
 
 def _crop(picture: Image, box: Box) -> Image:
