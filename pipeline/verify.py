@@ -30,7 +30,7 @@ from revisage.pipeline.errors import MismatchError
 from revisage.pipeline.media import Frame, VideoReader, open_video
 from revisage.pipeline.pixels import Mask, Samples
 from revisage.pipeline.turn import Turn
-from revisage.pipeline.types import Box, FaceDetection, Float, Image, Plan, Progress, Shape, silent
+from revisage.pipeline.types import Box, FaceDetection, Float, Image, Plan, Progress, silent
 from revisage.pipeline.verification.change import compare
 from revisage.pipeline.verification.eyes import Eyes
 from revisage.pipeline.verification.identity import SMALLEST, Identities
@@ -190,8 +190,8 @@ class _Inspection:
         """Check one frame."""
         masks = None
         if self.plan is not None:
-            shape = Shape() if self.plan is None else self.plan.shape
-            masks = Masks.draw(self.by_frame.get(pair.index, ()), self.fmt, self.width, self.height, shape)
+            faces = self.by_frame.get(pair.index, ())
+            masks = Masks.draw(faces, self.fmt, self.width, self.height, self.plan.shape)
         moment = _Moment(pair, masks)
         self.seconds.append(pair.seconds)
         if pair.filmed is not None:
@@ -242,6 +242,8 @@ class _Inspection:
         self, moment: _Moment, box: Box, inside: Mask, track: int | None, face: FaceDetection | None
     ) -> None:
         touched = moment.masks.touched if moment.masks is not None else None
+        if moment.masks is not None and moment.masks.left is not None:
+            inside = inside & ~moment.masks.left
         before, after = self._luma(moment)
         change = compare(before, after, box, inside, touched, self.fmt.bits)
         leaks = change.same(self.options.kept)

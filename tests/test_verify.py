@@ -33,7 +33,7 @@ from revisage.pipeline.plan import load_plan, save_plan
 from revisage.pipeline.protect import Obscure, Picture, Protected
 from revisage.pipeline.render import Access, RenderOptions, anonymize
 from revisage.pipeline.run import JobOptions, KeyRing, Workshop
-from revisage.pipeline.types import Box, FaceDetection, Float, Image, Origin, Plan, Track, TrackedFace, VideoInfo
+from revisage.pipeline.types import Box, FaceDetection, Float, Image, Origin, Plan, Shape, Track, TrackedFace, VideoInfo
 from revisage.pipeline.vault.keys import SecretKey
 from revisage.pipeline.verification.change import compare
 from revisage.pipeline.verification.expected import read_plan
@@ -394,6 +394,13 @@ def test_people_left_as_filmed_are_listed_and_no_leak(made: Made, tmp_path: Path
             report = look(output, made.scene, original, known)
             assert report.clean and [kept.track for kept in report.kept] == [2]
     assert frames_of(look(output, made.scene, made.source, None), Kind.UNCHANGED) == list(range(FRAMES))
+
+
+def test_parts_left_as_filmed_on_purpose_are_no_leak_and_the_rest_is_one(made: Made, tmp_path: Path) -> None:
+    plan = replace(made.plan, shape=Shape(keep_parts=("eyes", "brows", "nose", "mouth")))
+    output = render(made.source, plan, tmp_path / "o.mkv")
+    assert made.look(output, plan).clean
+    assert frames_of(made.look(made.source, plan), Kind.UNCHANGED) == list(range(FRAMES))
 
 
 def test_the_index_knows_what_the_plan_knew(made: Made) -> None:

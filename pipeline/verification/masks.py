@@ -35,6 +35,7 @@ class Masks:
     kept: tuple[tuple[int, Box], ...]  # tracks left as filmed
     cover: Mask  # (H, W), all covers
     touched: Mask  # (H, W), every pixel that compositing may change
+    left: Mask | None = None  # (H, W), parts of the faces that stay as filmed on purpose; None: no such part
 
     @classmethod
     def draw(
@@ -47,7 +48,7 @@ class Masks:
     ) -> Masks:
         """The masks of `faces` in a picture of `width` x `height`; parts that are kept on purpose count as covered."""
         whole = replace(shape, keep_parts=())
-        cover, touched = np.zeros((2, height, width), np.bool_)
+        cover, touched, replaced = np.zeros((3, height, width), np.bool_)
         hidden: list[Hidden] = []
         kept: list[tuple[int, Box]] = []
         for track, face in faces:
@@ -64,7 +65,10 @@ class Masks:
             cover[window] |= placed.region.cover
             touched[window] |= placed.region.touched
             hidden.append(Hidden(track.id, face, own))
-        return cls(tuple(hidden), tuple(kept), cover, touched)
+            if shape.keep_parts:
+                parts = place(track.id, face, FACE_TEMPLATE, 1, fmt, width, height, shape)
+                replaced[window] |= placed.region.cover if parts is None else parts.region.cover
+        return cls(tuple(hidden), tuple(kept), cover, touched, cover & ~replaced if shape.keep_parts else None)
 
     def over(self, box: Box) -> Hidden | None:
         """Whose face is hidden where `box` lies; None where nobody's is."""
