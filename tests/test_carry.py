@@ -470,7 +470,12 @@ def test_the_embedded_model_brings_a_portrait_back_with_its_key_alone() -> None:
     for person, tiles in zip(done.picture.faces, done.tiles, strict=True):
         blend(planes, fmt, person.region.rect, tiles, person.region.alpha)
     own = carried.carriage.own
-    before = look(carried.carriage, picture.planes, fmt)[:, own]
+    filmed = look(carried.carriage, picture.planes, fmt)
+    before = filmed[:, own]
+    request = carry_module.request_for(carried.carriage, filmed, fmt, 128, code, right.noise)
+    (start,) = carrier.invert([request], [np.where(own, filmed, np.float32(0))], carry.descent)
+    (again,) = carrier.invert([request], carrier.regrow([request], [start.latent], carry.descent), carry.descent)
+    assert float(np.linalg.norm(again.latent - start.latent) / np.linalg.norm(start.latent)) <= 1e-5
     results = []
     for veil in (right, wrong):
         seen = found(carried.carriage, planes, fmt)

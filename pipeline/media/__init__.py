@@ -7,7 +7,8 @@ recomputed from a frame rate. Nothing is converted that need not be: planes keep
 An output appears under its name only when it is complete; a damaged input is an error, never a short output.
 
 What reaches an output besides pixels is an allow-list: sound, subtitles, fonts (Matroska), stream languages and
-disposition flags, chapter titles, colour tags, aspect ratio, rotation. `VideoWriter.dropped` names all the rest.
+disposition flags, chapter titles, colour tags, aspect ratio, rotation, and a label of this program's own where the
+caller gives one. `VideoWriter.dropped` names all the rest.
 Matroska stores whole milliseconds: writing MP4 times into it rounds them to the nearest one.
 """
 

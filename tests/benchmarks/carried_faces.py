@@ -318,8 +318,10 @@ class Hidden:
         return Scores([decibels(*t) for t in triples], [likeness_of(*t) for t in triples], far)
 
     def distances(self, frames: Sequence[Image]) -> list[float]:
-        """Of whole frames to the people filmed."""
-        return [self.bench.distance(f, s.picture, s.landmarks) for f, s in zip(frames, self.subjects, strict=True)]
+        """Of whole frames to the people filmed, as the video's own samples show them."""
+        filmed = [as_image(planes, FORMAT) for planes in self.originals]
+        rows = zip(frames, filmed, self.subjects, strict=True)
+        return [self.bench.distance(frame, before, subject.landmarks) for frame, before, subject in rows]
 
     def framed(self, pictures: Sequence[Float]) -> list[Image]:
         """Recovered faces in the frames as filmed."""
