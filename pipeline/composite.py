@@ -174,7 +174,8 @@ def _footprint(matrix: Float, size: int, fmt: PixelFormat, width: int, height: i
 
 def _removed(picture: Image, where: Gray) -> Image:
     """`picture`, in place, grey where `where` (h, w) is not 0."""
-    return cv2.copyTo(np.full_like(picture, REMOVED), where, picture)
+    removed: Image = cv2.copyTo(np.full_like(picture, REMOVED), where, picture)
+    return removed
 
 
 def _window(picture: Mask, rect: Rect) -> Mask:

@@ -68,6 +68,21 @@ def crop(picture: Image, matrix: Float, size: int) -> Image:
     return fine
 
 
+def shrunk(picture: Image, size: tuple[int, int]) -> Image:
+    """`picture` (H, W) or (H, W, 3) at a smaller `size` (width, height), for measuring; every pixel has its share.
+
+    Halved as often as that goes, then resampled: OpenCV averages over exact halves ten times as fast as over others.
+    """
+    while (half := (_halved(picture.shape[1], size[0]), _halved(picture.shape[0], size[1]))) != picture.shape[1::-1]:
+        picture = cv2.resize(picture, half, interpolation=cv2.INTER_AREA)
+    small: Image = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    return small
+
+
+def _halved(length: int, least: int) -> int:
+    return length // 2 if length >= 2 * least else length
+
+
 def uncrop(picture: Image, matrix: Float, rect: Rect) -> Float:
     """The part of the frame inside `rect` as the crop `picture` shows it: (h, w, 3) float32 0..255.
 

@@ -94,3 +94,15 @@ def test_mask_and_drawing_of_the_mean_face() -> None:
     drawing = draw_landmarks(landmarks, 128)
     assert drawing.reshape(-1, 3).max(axis=0).min() > 200
     assert (drawing.max(axis=2)[mask == 0]).max() == 0
+
+
+@pytest.mark.parametrize("size", [(32, 18), (320, 180), (64, 200)])
+def test_shrinking_gives_every_pixel_its_share(size: tuple[int, int]) -> None:
+    y, x = np.mgrid[0:403, 0:641]
+    picture = np.stack([(x * 255) // 641, (y * 255) // 403, 127 + 100 * ((x + y) % 2)], -1).astype(np.uint8)
+    small = geometry.shrunk(picture, size)
+    exact = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    assert small.shape == exact.shape
+    assert np.abs(small[2:-2, 2:-2].astype(int) - exact[2:-2, 2:-2]).max() <= 2  # roundings, one after another
+    grey = geometry.shrunk(picture[..., 0], size)
+    assert np.array_equal(grey, small[..., 0])

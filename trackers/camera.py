@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from norfair.camera_motion import CoordinatesTransformation, MotionEstimator, TransformationGetter
 
+from revisage.pipeline.geometry import shrunk
 from revisage.pipeline.types import Box, Float, Image
 from revisage.trackers.base import AT_REST
 
@@ -98,8 +99,8 @@ class CameraMotion:
 
     def push(self, picture: Image, faces: Sequence[Box]) -> Float:
         """(3,) how the camera looks, see `AT_REST`, since the first picture; `faces` are ignored."""
-        scale = _SIDE / max(picture.shape[:2])
-        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        scale = min(1.0, _SIDE / max(picture.shape[:2]))
+        small = shrunk(picture, (round(picture.shape[1] * scale), round(picture.shape[0] * scale)))
         moved = self._measured(small, _mask(small, faces, scale))
         if moved is None:
             self._begin(self._view)
@@ -121,12 +122,23 @@ class CameraMotion:
         self._estimator = _fresh()
 
     def _measured(self, small: Image, mask: Image) -> Float | None:
-        """The view in pixels of `small` since the estimator began; None where there is nothing to measure it on."""
-        corners = cv2.goodFeaturesToTrack(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), _FEW, 0.01, 8, mask=mask)
-        if corners is None or len(corners) < _FEW:
+        """The view in pixels of `small` since the estimator began; None where there is nothing to measure it on.
+
+        The estimator follows corners of an older frame for as long as it can; only where it is to take them from this
+        one is this one looked at.
+        """
+        begins = self._estimator.gray_prvs is None
+        if begins and _is_bare(small, mask):
             return None
         view: Float | None = getattr(self._estimator.update(small, mask), "view", None)
-        return view
+        goes_on_from_here = self._estimator.prev_pts is None
+        return None if goes_on_from_here and not begins and _is_bare(small, mask) else view
+
+
+def _is_bare(small: Image, mask: Image) -> bool:
+    """Are there too few corners to follow?"""
+    corners = cv2.goodFeaturesToTrack(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), _FEW, 0.01, 8, mask=mask)
+    return corners is None or len(corners) < _FEW
 
 
 def _jumps(before: Float, after: Float, picture: Image) -> bool:
@@ -137,7 +149,7 @@ def _jumps(before: Float, after: Float, picture: Image) -> bool:
 
 
 def _fresh() -> MotionEstimator:
-    return MotionEstimator(max_points=120, min_distance=8, transformations_getter=_PanOrZoom())
+    return MotionEstimator(max_points=60, min_distance=8, transformations_getter=_PanOrZoom())
 
 
 def _mask(small: Image, faces: Sequence[Box], scale: float) -> Image:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from revisage.pipeline.geometry import shrunk
 from revisage.pipeline.types import Float, Image
 
 _SIDE = (32, 18)  # of a thumbnail
@@ -154,7 +155,7 @@ def _continues(stretch: list[_Look], look: _Look) -> bool:
 
 
 def _describe(picture: Image, frame: int, seconds: float) -> _Look:
-    small = cv2.resize(picture, _SIDE, interpolation=cv2.INTER_AREA)
+    small = shrunk(picture, _SIDE)
     counts = cv2.calcHist([small], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
     colours = counts.reshape(-1) / counts.sum()
     return _Look(small.astype(np.float32) / 255, colours.astype(np.float32), frame, seconds)
