@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,33 +27,33 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim import Optimizer
 
 from revisage.models import landmarks, layout
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
-from revisage.models.identity import IdentityEmbedding, IdentityEncoder
+from revisage.models.identity import IdentityEmbedding
 from revisage.models.inpaint import calmed
 from revisage.models.sampler import ddim, trailing
 from revisage.models.train.critic import Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
 from revisage.models.train.data import Portrait, load_portraits, split
-from revisage.models.train.recognizer import Recognizer
+from revisage.models.train.recognizer import IdentityCodes, Recognizer
 from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
 SIZE, PATCH, CODE, CHANNELS = 128, 8, 64, (128, 192, 256)
 CALM = 4  # see `calmed`
-STRANGERS = 0.35  # cosine of two portraits of different persons, about the median (see `Recognizer`)
+BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sitter:
-    """One portrait as a generous crop. pixels (KEPT, KEPT, 3) uint8 RGB, landmarks (135, 2) in its pixels."""
+    """One portrait as a generous crop."""
 
-    pixels: Image
-    landmarks: Float
+    pixels: Image  # (KEPT, KEPT, 3) RGB
+    landmarks: Float  # (135, 2) in its pixels
+    code: Float  # (CODE,), who it is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ class Batch:
     removed: Tensor  # (B, 3, SIZE, SIZE)
     mask: Tensor  # (B, 1, SIZE, SIZE) in 0..1
     drawing: Tensor  # (B, 3, SIZE, SIZE)
-    view: Tensor  # (B, 3, 64, 64), the same face, seen otherwise
+    code: Tensor  # (B, CODE), who is seen
     grid: Tensor  # (B, 112, 112, 2), cuts the landmark network's crop out of `clean`, as `F.grid_sample` takes it
 
     def take(self, rows: slice | Tensor) -> Batch:
@@ -79,20 +79,12 @@ class Row:
     picture: Image  # (SIZE, SIZE, 3)
     mask: Gray  # (SIZE, SIZE), 255 where to paint
     drawing: Image  # (SIZE, SIZE, 3)
-    view: Image  # (64, 64, 3)
+    code: Float  # (CODE,)
     grid: Float  # (112, 112, 2)
 
 
 class Networks(nn.Module):
-    """All that is trained. `unet` and `identity` are exported, `encoder` is not.
-
-    `centre` and `spread` follow the mean (CODE,) and covariance (CODE, CODE) of the encoder's codes. Codes are drawn
-    from that Gaussian, so that a drawn code is one the network has seen; `export` folds it into `identity`, which then
-    takes a standard normal code.
-    """
-
-    centre: Tensor
-    spread: Tensor
+    """All that is exported."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,37 +100,12 @@ class Networks(nn.Module):
             class_embed_type="identity",
         )
         self.identity = IdentityEmbedding(CODE, 4 * CHANNELS[0])
-        self.encoder = IdentityEncoder(CODE)
-        self.register_buffer("centre", torch.zeros(CODE))
-        self.register_buffer("spread", torch.eye(CODE))
 
-    def encode(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """A code for each view, (B, CODE), drawn from its posterior; the mean KL divergence to N(0, I), nats."""
-        mean, log_variance = self.encoder(view)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean), kl
-
-    @torch.no_grad()
-    def observe(self, codes: Tensor, share: float = 0.02) -> None:
-        """Let `centre` and `spread` follow a batch of codes."""
-        codes = codes.float()
-        self.centre.lerp_(codes.mean(0), share)
-        offsets = codes - self.centre
-        self.spread.lerp_((offsets[:, :, None] * offsets[:, None, :]).mean(0), share)
-
-    def spread_root(self) -> Tensor:
-        """Lower triangular (CODE, CODE), float32: times a standard normal vector, plus `centre`, a code."""
-        return cast(Tensor, torch.linalg.cholesky(self.spread.float() + 1e-4 * torch.eye(CODE)))
-
-    def draw(self, normal: Tensor) -> Tensor:
-        """Standard normal (B, CODE) -> codes as the encoder makes them."""
-        return normal @ self.spread_root().T + self.centre
-
-    def predict(self, noisy: Tensor, batch: Batch, timesteps: Tensor, code: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, batch: Batch, timesteps: Tensor) -> Tensor:
         """Clean picture (B, 3, SIZE, SIZE) predicted from the noisy one."""
         seen = torch.cat([noisy, batch.removed, batch.mask * 2 - 1, batch.drawing], dim=1)
         patches = F.pixel_unshuffle(seen, PATCH)
-        out = self.unet(patches, timesteps, class_labels=self.identity(code)).sample
+        out = self.unet(patches, timesteps, class_labels=self.identity(batch.code)).sample
         return F.pixel_shuffle(out, PATCH)
 
 
@@ -170,11 +137,28 @@ def _sitter(portrait: Portrait) -> Sitter:
     centre = np.asarray(FACE_TEMPLATE.points) - 0.5
     wide = CropTemplate("wide", tuple((x, y) for x, y in centre / MARGIN + 0.5))
     matrix = geometry.align(layout.five_points(portrait.landmarks), wide, KEPT)
-    return Sitter(geometry.crop(portrait.read(), matrix, KEPT), geometry.transform(portrait.landmarks, matrix))
+    pixels = geometry.crop(portrait.read(), matrix, KEPT)
+    return Sitter(pixels, geometry.transform(portrait.landmarks, matrix), np.zeros(CODE, np.float32))
+
+
+@torch.inference_mode()
+def coded(
+    sitters: Sequence[Sitter], recognizer: Recognizer, codes: IdentityCodes | None = None
+) -> tuple[list[Sitter], IdentityCodes]:
+    """The same with their codes; where no `codes` are given, these are fitted to them."""
+    rng = np.random.default_rng(0)
+    embeddings = []
+    for i in range(0, len(sitters), 16):
+        pictures = make_batch([sample(sitter, rng, augment=False) for sitter in sitters[i : i + 16]]).clean
+        embeddings.append(recognizer(pictures) + recognizer(pictures.flip(-1)))
+    found = torch.cat(embeddings)
+    codes = codes or IdentityCodes.fit(found, CODE)
+    written = codes.of(found).numpy()
+    return [replace(sitter, code=code) for sitter, code in zip(sitters, written, strict=True)], codes
 
 
 def sample(portrait: Sitter, rng: np.random.Generator, *, augment: bool = True) -> Row:
-    """A training crop, what is painted of it, the landmark drawing, the encoder's view."""
+    """A training crop, what is painted of it, the landmark drawing, and who it is."""
     pixels, points = portrait.pixels, portrait.landmarks
     if augment and rng.random() < 0.5:
         pixels, points = pixels[:, ::-1], layout.mirror(points, KEPT)
@@ -186,12 +170,12 @@ def sample(portrait: Sitter, rng: np.random.Generator, *, augment: bool = True) 
     picture = geometry.crop(np.ascontiguousarray(pixels), matrix, SIZE)
     points = geometry.transform(points, matrix)
     if augment:
-        picture = _degrade(_colour(picture, rng, 0.15, 0.0), rng)
+        picture = _degrade(_colour(picture, rng, 0.15), rng)
         points = points + rng.normal(0, rng.uniform(0, 0.6), points.shape).astype(np.float32)
     mask = face_mask(points, SIZE, dilate=dilate)
     if augment and rng.random() < 0.5:
         mask |= _ellipse(points, rng)
-    return Row(picture, mask, draw_landmarks(points, SIZE), _view(portrait, rng), _landmark_grid(points))
+    return Row(picture, mask, draw_landmarks(points, SIZE), portrait.code, _landmark_grid(points))
 
 
 def _landmark_grid(points: Float) -> Float:
@@ -211,20 +195,6 @@ def _ellipse(points: Float, rng: np.random.Generator) -> Gray:
     return mask
 
 
-def _view(portrait: Sitter, rng: np.random.Generator) -> Image:
-    """What the encoder sees: another pose of the crop, other light, other colour, so that it can hold none of these."""
-    matrix = geometry.align(layout.five_points(portrait.landmarks), FACE_TEMPLATE, SIZE)
-    matrix = _jitter(rng, SIZE, scale=0.1, turn=12, shift=0.05) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
-    zoom = np.hstack([np.eye(2) * 0.72, 31.5 - 0.72 * SIZE * np.array([[0.5], [0.53]])]).astype(np.float32)
-    matrix = zoom @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
-    pixels = portrait.pixels if rng.random() < 0.5 else np.ascontiguousarray(portrait.pixels[:, ::-1])
-    if pixels is not portrait.pixels:
-        flip = np.array([[-1, 0, KEPT - 1], [0, 1, 0], [0, 0, 1]], np.float32)
-        mirror = np.array([[-1, 0, 63], [0, 1, 0]], np.float32)
-        matrix = mirror @ np.vstack([matrix @ flip, [0, 0, 1]]).astype(np.float32)
-    return _colour(geometry.crop(pixels, matrix, 64), rng, 0.5, 0.4)
-
-
 def _jitter(rng: np.random.Generator, size: int, *, scale: float, turn: float, shift: float) -> Float:
     centre = (size - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), rng.normal(0, turn), float(np.exp(rng.normal(0, scale))))
@@ -232,13 +202,11 @@ def _jitter(rng: np.random.Generator, size: int, *, scale: float, turn: float, s
     return np.asarray(matrix, np.float32)
 
 
-def _colour(picture: Image, rng: np.random.Generator, strength: float, grey: float) -> Image:
-    """Gamma, gain and tint; with probability `grey` no colour at all."""
+def _colour(picture: Image, rng: np.random.Generator, strength: float) -> Image:
+    """Gamma, gain and tint. Codes are of the picture as it was: colour and light must come from the surroundings."""
     x = picture.astype(np.float32) / 255
     x = x ** np.float32(np.exp(rng.normal(0, strength)))
     x = x * np.exp(rng.normal(0, strength / 2) + rng.normal(0, strength / 3, 3)).astype(np.float32)
-    if rng.random() < grey:
-        x = np.repeat(x.mean(2, keepdims=True), 3, axis=2)
     return (np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
@@ -259,8 +227,8 @@ def make_batch(rows: Sequence[Row]) -> Batch:
     removed = [remove_face(row.picture, row.mask) for row in rows]
     mask = torch.from_numpy(np.stack([row.mask for row in rows])[:, None]).float() / 255
     grid = torch.from_numpy(np.stack([row.grid for row in rows]))
-    pictures, drawings, views = ([getattr(row, name) for row in rows] for name in ("picture", "drawing", "view"))
-    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), _tensor(views), grid)
+    pictures, drawings, codes = ([getattr(row, name) for row in rows] for name in ("picture", "drawing", "code"))
+    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), torch.from_numpy(np.stack(codes)), grid)
 
 
 def _tensor(pictures: Any) -> Tensor:
@@ -292,33 +260,29 @@ def draw_timesteps(count: int, mean: float, std: float, end: float) -> Tensor:
 class Painted:
     """What the painter made of a batch: every row with its own code; then the first few again, as somebody else.
 
-    These D rows are half as many pictures twice: with the code of the person D / 2 rows on, and with a drawn code.
+    Of these, half have the code of another row and half a drawn one.
     """
 
-    batch: Batch  # rows as in `picture`
+    batch: Batch  # rows as in `picture`, with the codes that they were painted with
     picture: Tensor  # (B + D, 3, SIZE, SIZE), what was there outside the mask
     predicted: Tensor  # the same, with the network's own pixels outside the mask
     known: int  # B
-    lent: Tensor  # (D, CODE), the codes of the last rows
-    kl: Tensor  # (), nats
 
 
 def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> Painted:
     """One pass: the batch at random timesteps, and somebody else's faces from nothing but noise."""
-    count, pairs = len(batch.clean), args.lent // 2
-    rows = torch.cat([torch.arange(count), torch.arange(pairs), torch.arange(pairs)])
-    own, kl = nets.encode(batch.view)
-    nets.observe(own)
-    lent = torch.cat([own[pairs : 2 * pairs], nets.draw(torch.randn(pairs, CODE))])
-    t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), torch.full((2 * pairs,), 999)])
-    both = batch.take(rows)
+    count, lent = len(batch.clean), args.lent
+    rows = torch.cat([torch.arange(count), torch.arange(lent)])
+    others = torch.where(torch.arange(lent)[:, None] % 2 == 0, batch.code.roll(1, 0)[:lent], torch.randn(lent, CODE))
+    blurred = (1 - BLUR**2) ** 0.5 * batch.code + BLUR * torch.randn_like(batch.code)
+    both = replace(batch.take(rows), code=torch.cat([blurred, others]))
+    t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), torch.full((lent,), 999)])
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
     noise = torch.randn_like(both.clean)
     calm = torch.rand(len(noise), 1, 1, 1) < 0.5  # in use the noise is calm where nothing else is known
     noise = torch.where(calm & (t == 999)[:, None, None, None], calmed(noise, CALM), noise)
-    predicted = nets.predict(signal * both.clean + noise_level * noise, both, t, torch.cat([own, lent])).float()
-    picture = predicted * both.mask + both.clean * (1 - both.mask)
-    return Painted(both, picture, predicted, count, lent, kl)
+    predicted = nets.predict(signal * both.clean + noise_level * noise, both, t).float()
+    return Painted(both, predicted * both.mask + both.clean * (1 - both.mask), predicted, count)
 
 
 def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
@@ -337,25 +301,12 @@ def tone_loss(made: Painted) -> Tensor:
     return (F.avg_pool2d(kept, 32) - F.avg_pool2d(wanted, 32)).abs().mean()
 
 
-def code_loss(nets: Networks, made: Painted) -> Tensor:
-    """The lent code read back from its face (Zhu et al., *BicycleGAN*, 2017, equation 5), so that it is not ignored.
-
-    In standard deviations of the codes. The encoder itself is not taught by it.
-    """
-    centre = torch.tensor([[0.695, 0.0, 0.0], [0.0, 0.695, 0.06]]).expand(len(made.lent), 2, 3)
-    grid = F.affine_grid(centre, [len(made.lent), 3, 64, 64], align_corners=False)
-    view = F.grid_sample(made.picture[made.known :], grid, align_corners=False)
-    frozen = {name: value.detach() for name, value in nets.encoder.named_parameters()}
-    mean, _ = functional_call(nets.encoder, frozen, (view,))
-    return cast(Tensor, ((mean - made.lent.detach()).abs() / nets.spread.diagonal().sqrt()).mean())
-
-
 class Teachers(nn.Module):
     """What is needed beside `Networks` once faces have appeared: a critic, eyes for landmarks and for persons."""
 
-    def __init__(self, recognizer: Path) -> None:
+    def __init__(self, recognizer: Recognizer, codes: IdentityCodes) -> None:
         super().__init__()
-        self.critic, self.features, self.recognizer = Critic(), FaceFeatures(), Recognizer(recognizer)
+        self.critic, self.features, self.recognizer, self.codes = Critic(), FaceFeatures(), recognizer, codes
 
     def verdicts(self, picture: Tensor, batch: Batch, same: Augmentation) -> list[Tensor]:
         """The critic's maps and verdicts on `picture` (B, 3, SIZE, SIZE), painted or not, in the place of `batch`."""
@@ -367,26 +318,17 @@ class Teachers(nn.Module):
         with torch.autocast("cpu", enabled=False):
             with torch.no_grad():
                 points, maps = self.features(made.batch.clean[: made.known], made.batch.grid[: made.known])
-                points = torch.cat([points, *[points[: len(made.lent) // 2]] * 2])
+                points = torch.cat([points, points[: len(made.picture) - made.known]])
             found, painted_maps = self.features(made.picture, made.batch.grid)
         gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
         return gaps.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
 
-    def person_losses(self, made: Painted) -> tuple[Tensor, Tensor]:
-        """Whether a person's code paints that person, in the own picture and in another's: one less the cosine.
-        Whether a drawn code paints a stranger to picture and lent person: what the cosine exceeds a stranger's by."""
-        pairs, known = len(made.lent) // 2, made.known
-        with torch.no_grad():
-            there, lender = self.recognizer(made.batch.clean[: 2 * pairs]).split(pairs)
-        seen = self.recognizer(torch.cat([made.picture[: 2 * pairs], made.picture[known:]]))
-        own, lent, drawn = seen[: 2 * pairs], seen[2 * pairs : 3 * pairs], seen[3 * pairs :]
-        alike = _cosines(torch.cat([own, lent]), torch.cat([there, lender, lender]))
-        strange = _cosines(torch.cat([drawn, drawn, lent]), torch.cat([there, lent, there]))
-        return 1 - alike.mean(), F.relu(strange - STRANGERS).mean()
-
-
-def _cosines(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(1)
+    def person_loss(self, made: Painted) -> Tensor:
+        """Whether the recognizer reads the code back, as often from own faces as from others': one less the cosine."""
+        lent = len(made.picture) - made.known
+        rows = torch.cat([torch.arange(lent), torch.arange(made.known, len(made.picture))])
+        read = self.codes.of(self.recognizer(made.picture[rows]))
+        return cast(Tensor, 1 - F.cosine_similarity(read, made.batch.code[rows]).mean())
 
 
 def learn(
@@ -396,23 +338,18 @@ def learn(
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         made = painted(nets, batch, alphas(), args)
         same = Augmentation.draw(len(made.picture))
-        parts = {"pixels": likeness_loss(made, args), "kl": args.kl * made.kl} | taught(
-            nets, teachers, made, same, args
-        )
+        parts = {"pixels": likeness_loss(made, args)} | taught(teachers, made, same, args)
     _descend(painter, nets, cast(Tensor, sum(parts.values())))
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         real = teachers.verdicts(batch.clean, batch, same)
         parts["critic"] = verdict_loss(real, teachers.verdicts(made.picture.detach(), made.batch, same))
     _descend(judge, teachers.critic, parts["critic"])
-    return {name: value.item() for name, value in parts.items()} | {"nats": made.kl.item()}
+    return {name: value.item() for name, value in parts.items()}
 
 
-def taught(
-    nets: Networks, teachers: Teachers, made: Painted, same: Augmentation, args: argparse.Namespace
-) -> dict[str, Tensor]:
+def taught(teachers: Teachers, made: Painted, same: Augmentation, args: argparse.Namespace) -> dict[str, Tensor]:
     """What the teachers say of the painted rows, weighted."""
     places, maps = teachers.landmark_losses(made)
-    person, strangers = teachers.person_losses(made)
     teachers.critic.requires_grad_(False)
     own = made.batch.take(slice(made.known))
     real = teachers.verdicts(own.clean, own, same)
@@ -421,11 +358,9 @@ def taught(
     return {
         "places": args.places * places,
         "maps": args.maps * maps,
-        "person": args.person * person,
-        "strangers": args.strangers * strangers,
+        "person": args.person * teachers.person_loss(made),
         "looks": args.looks * likeness(real[:-2], [f[: made.known] for f in fake[:-2]]),
         "tone": args.tone * tone_loss(made),
-        "code": args.code * code_loss(nets, made),
         "real": args.real * realism(fake),
     }
 
@@ -438,17 +373,17 @@ def _descend(optimizer: Optimizer, module: nn.Module, loss: Tensor) -> None:
 
 
 @torch.inference_mode()
-def paint(nets: Networks, batch: Batch, code: Tensor, noise: Tensor, steps: int) -> Tensor:
+def paint(nets: Networks, batch: Batch, noise: Tensor, steps: int) -> Tensor:
     """Deterministic DDIM, (B, 3, SIZE, SIZE) in -1..1."""
 
     def denoise(x: Tensor, t: int) -> Tensor:
-        return nets.predict(x, batch, torch.tensor(t).expand(len(x)), code)
+        return nets.predict(x, batch, torch.tensor(t).expand(len(x)))
 
     return ddim(denoise, calmed(noise, CALM), trailing(steps), alphas())
 
 
 def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int = 4) -> None:
-    """Rows: held-out people. Columns: original, removed, the encoder's own code, four drawn codes with their noise."""
+    """Rows: held-out people. Columns: original, removed, own code, four drawn codes with their noise."""
     rng = np.random.default_rng(1)
     torch_rng = torch.Generator().manual_seed(1)
     people = held_out[:: max(1, len(held_out) // 10)][:10]
@@ -457,27 +392,17 @@ def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int
     codes = torch.randn((5, 1, CODE), generator=torch_rng)
     columns = [batch.clean, batch.removed]
     for i in range(5):
-        code = nets.encoder(batch.view)[0] if i == 0 else nets.draw(codes[i]).expand(len(people), -1)
-        x = paint(nets, batch, code, noise[i].expand(len(people), -1, -1, -1), steps)
+        scene = batch if i == 0 else replace(batch, code=codes[i].expand(len(people), -1))
+        x = paint(nets, scene, noise[i].expand(len(people), -1, -1, -1), steps)
         columns.append(x * batch.mask + batch.clean * (1 - batch.mask))
     sheet = torch.cat([torch.cat(list(c), dim=1) for c in columns], dim=2)
     image = ((sheet.clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
     cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
-def standardised(nets: Networks) -> IdentityEmbedding:
-    """`nets.identity` for codes from N(0, I): centre and spread folded into its first layer."""
-    identity = deepcopy(nets.identity)
-    first = cast(nn.Linear, identity.layers[0])
-    with torch.no_grad():
-        first.bias.add_(first.weight @ nets.centre)
-        first.weight.copy_(first.weight @ nets.spread_root())
-    return cast(IdentityEmbedding, identity)
-
-
 def export(nets: Networks, folder: Path) -> None:
     """A diffusers folder in half precision, plus `revisage.json`."""
-    for name, model in (("unet", nets.unet), ("identity", standardised(nets))):
+    for name, model in (("unet", nets.unet), ("identity", nets.identity)):
         deepcopy(model).half().save_pretrained(folder / name, safe_serialization=True)
     schedule().save_pretrained(folder / "scheduler")
     about = {
@@ -502,14 +427,16 @@ def train(args: argparse.Namespace) -> None:
     run: Path = args.run
     run.mkdir(parents=True, exist_ok=True)
     usable, kept_out = split(load_portraits(args.portraits))
-    portraits, held_out = load(usable), load(kept_out)
+    recognizer = Recognizer(args.recognizer)
+    portraits, codes = coded(load(usable), recognizer)
+    held_out, _ = coded(load(kept_out), recognizer, codes)
     print(f"{len(portraits)} portraits to learn from, {len(held_out)} held out", flush=True)
     nets = Networks()
     if args.first:
         _start_from(nets, args.first)
     nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(nets).requires_grad_(False)
-    teachers = Teachers(args.recognizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teachers = Teachers(recognizer, codes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     painter = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True)
     judge = torch.optim.AdamW(
         teachers.critic.parameters(), lr=2 * args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True
@@ -540,7 +467,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def _start_from(nets: Networks, folder: Path) -> None:
-    """Take the two exported networks of a model folder; the encoder starts anew and learns their code."""
+    """Take the two exported networks of a model folder."""
     nets.unet.load_state_dict(UNet2DModel.from_pretrained(folder / "unet").state_dict())
     nets.identity.load_state_dict(IdentityEmbedding.from_pretrained(folder / "identity").state_dict())
 
@@ -577,13 +504,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lent", type=int, default=12, help="further rows of each batch, painted with another code")
     parser.add_argument("--places", type=float, default=0.5, help="weight of the landmarks' error")
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
-    parser.add_argument("--person", type=float, default=0.3, help="weight of being the code's person")
-    parser.add_argument("--strangers", type=float, default=0.6, help="weight of being nobody else")
+    parser.add_argument("--person", type=float, default=0.5, help="weight of being the code's person")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the critic's maps")
     parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a lent code")
-    parser.add_argument("--code", type=float, default=0.05, help="weight of the lent code's reading")
     parser.add_argument("--real", type=float, default=0.02, help="weight of the critic's verdict")
-    parser.add_argument("--kl", type=float, default=4e-5, help="weight of the code's KL divergence, per nat")
     parser.add_argument("--edges", type=float, default=0.1, help="weight of the gradient error")
     parser.add_argument("--time-mean", type=float, default=1.3)
     parser.add_argument("--time-std", type=float, default=1.4)

@@ -25,6 +25,35 @@ _MEAN = (103.939, 116.779, 123.68)  # blue, green, red
 CROP = ((0.72, 0.0, 0.0), (0.0, 0.72, 0.08))
 
 
+class IdentityCodes(nn.Module):
+    """Identity codes of embeddings: their principal components, each with a variance of one. Frozen.
+
+    A person's code is thus one of a cloud that a standard normal distribution describes, and a code drawn from that is
+    some person's, nearly always nobody's.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, mean: Tensor, basis: Tensor) -> None:
+        """`mean` (D,), `basis` (D, code size)."""
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+
+    @classmethod
+    def fit(cls, embeddings: Tensor, size: int) -> IdentityCodes:
+        """To (N, D) embeddings of people, the more the better."""
+        unit = F.normalize(embeddings)
+        mean = unit.mean(0)
+        _, spread, directions = torch.linalg.svd(unit - mean, full_matrices=False)
+        return cls(mean, directions[:size].T * (len(unit) ** 0.5 / spread[:size]))
+
+    def of(self, embeddings: Tensor) -> Tensor:
+        """(B, D) -> (B, code size)."""
+        return (F.normalize(embeddings) - self.mean) @ self.basis
+
+
 class Recognizer(nn.Module):
     """(B, 3, S, S) in -1..1, RGB, training crops -> unit vectors (B, 1024). Frozen."""
 
