@@ -61,7 +61,17 @@ def empty(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("bad", [truncated, sound_only, text, empty])
+def no_frames(path: Path) -> Path:
+    import av
+
+    with av.open(str(path), "w", format="mov", options={"movflags": "empty_moov"}) as out:
+        stream = out.add_stream("prores_ks", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv422p10le"
+        out.start_encoding()
+    return path
+
+
+@pytest.mark.parametrize("bad", [truncated, sound_only, text, empty, no_frames])
 @pytest.mark.parametrize("command", ["anonymize", "analyze"])
 def test_files_that_are_no_sound_video(bad: Callable[[Path], Path], command: str, key: Path, tmp_path: Path) -> None:
     source = bad(tmp_path / "in.mkv")

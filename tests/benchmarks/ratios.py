@@ -1,11 +1,58 @@
-"""The command line and the last line that all benchmarks of ratios share."""
+"""What the benchmarks of ratios share: the command line, its last line, a stopwatch, and longer copies of clips."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+
+REPEATS = (1, 5)  # how often a clip is shown in the copies that are measured: start-up weighs less in the longer one
+
+
+class Spent(NamedTuple):
+    """Seconds."""
+
+    wall: float
+    cpu: float  # of this process and its children, all threads
+
+
+def spent(work: Callable[[], object]) -> Spent:
+    """What one call costs."""
+    before, began = os.times(), time.perf_counter()
+    work()
+    wall, after = time.perf_counter() - began, os.times()
+    return Spent(wall, sum(after[:4]) - sum(before[:4]))
+
+
+def copies(clip: Path, folder: Path) -> Iterable[tuple[int, Path]]:
+    """`clip` shown once and more often, as H.264 of high quality at a constant rate.
+
+    Some programs add frames where times vary.
+    """
+    for repeats in REPEATS:
+        copy = folder / f"{repeats}.mp4"
+        _write(copy, (picture for _ in range(repeats) for picture in _pictures(clip)))
+        yield repeats, copy
+
+
+def medians(base: Callable[[], object], ways: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """What each way takes over what `base` takes, run by run, the first of which warms up."""
+    times: dict[str, list[float]] = {}
+    for _ in range(runs + 1):
+        whole = spent(base)
+        for name, way in ways.items():
+            part = spent(way)
+            times.setdefault(name, []).append(part.wall / whole.wall)
+            times.setdefault(f"{name} cpu", []).append(part.cpu / whole.cpu)
+    return {name: round(statistics.median(values[1:]), 2) for name, values in times.items()}
 
 
 def main(about: str, compare: Callable[[Path, int], dict[str, float]]) -> None:
@@ -15,3 +62,20 @@ def main(about: str, compare: Callable[[Path, int], dict[str, float]]) -> None:
     parser.add_argument("--runs", type=int, default=5, help="counted runs, after one that warms up")
     args = parser.parse_args()
     print(json.dumps({clip.name: compare(clip, args.runs) for clip in args.clips}))
+
+
+def _write(copy: Path, pictures: Iterable[Any]) -> None:
+    with av.open(str(copy), "w") as sink:
+        stream: Any = None
+        for index, picture in enumerate(pictures):
+            if stream is None:
+                stream = sink.add_stream("libx264", rate=25, options={"crf": "12", "preset": "veryfast"})
+                stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
+            picture.pts, picture.time_base, picture.pict_type = index, Fraction(1, 25), 0
+            sink.mux(stream.encode(picture))
+        sink.mux(stream.encode(None))
+
+
+def _pictures(clip: Path) -> Iterable[Any]:
+    with av.open(str(clip)) as source:
+        yield from source.decode(source.streams.video[0])
