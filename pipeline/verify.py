@@ -216,13 +216,14 @@ class _Inspection:
 
     def _check_faces(self, moment: _Moment) -> None:
         """Every face that the eyes find in the original or, without one, in the output; and in both, if asked."""
-        witnesses, plan_and_original = self.witnesses, moment.masks is not None and self.with_original
         picture = moment.filmed() if self.with_original else moment.shown()
         kind = Kind.UNCOVERED if self.with_original else Kind.UNEXPLAINED
-        for face in self._found(witnesses.eyes, picture, moment):
+        for face in self._found(self.witnesses.eyes, picture, moment):
             self._check_face(moment, face, kind)
-        if witnesses.again is not None and plan_and_original:
-            for face in self._found(witnesses.again, moment.shown(), moment):
+        if self.witnesses.again is None or moment.masks is None or not self.with_original:
+            return
+        for face in self._found(self.witnesses.again, moment.shown(), moment):
+            if moment.masks.bare(face) > self.options.bare:
                 self._check_cover(moment, face, Kind.UNEXPLAINED)
 
     def _found(self, eyes: Eyes, picture: Image, moment: _Moment) -> list[FaceDetection]:
@@ -336,7 +337,7 @@ class _Inspection:
         identity = self.witnesses.identity if self.identities is not None else f"not checked: {self.witnesses.identity}"
         coverage = f"{look}; {percent}" if self.plan is not None else f"{look}; by change alone, as no plan is known"
         both = self.plan is not None and self.witnesses.again is not None
-        unexplained = f"the output too, {look}" if both else "through the original"
+        unexplained = "one look at the output too" if both else "through the original"
         return {"coverage": coverage, "change": changed, "identity": identity, "unexplained": unexplained}
 
 
