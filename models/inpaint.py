@@ -20,6 +20,7 @@ from revisage.models.device import Device
 from revisage.models.family import Scene, scaled, stacked
 from revisage.models.folder import InpaintSpec, network, scheduler
 from revisage.models.identity import IdentityEmbedding
+from revisage.models.proportions import proportions, reshaped
 from revisage.models.quick import SplitInput, quickened
 
 
@@ -72,7 +73,8 @@ class Inpaint:
         return scaled(torch.cat([background, mask[..., None]], dim=-1))
 
     def _drawing(self, batch: Sequence[FaceRequest]) -> Tensor:
-        return scaled(stacked([draw_landmarks(r.landmarks, self.spec.size) for r in batch], self._device))
+        shapes = [reshaped(r.landmarks, proportions(r.code, self.spec.proportions)) for r in batch]
+        return scaled(stacked([draw_landmarks(shape, self.spec.size) for shape in shapes], self._device))
 
 
 def calmed(noise: Tensor, cell: int) -> Tensor:

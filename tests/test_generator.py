@@ -8,47 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler
+from tiny import CODE, PATCH, SIZE, tiny_inpaint  # type: ignore[import-not-found]
 
 from revisage.models.base import FaceGenerator, FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE, REMOVED, face_mask, standard_landmarks
 from revisage.models.device import Device, choose_device
 from revisage.models.folder import read_spec
 from revisage.models.generator import load_generator
-from revisage.models.identity import IdentityEmbedding
 from revisage.models.inpaint import calmed
 from revisage.models.sampler import ddim, trailing
 from revisage.pipeline.errors import DeviceError, ModelError
-
-SIZE, PATCH, CODE = 32, 4, 8
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny, untrained model folder."""
-    torch.manual_seed(0)
-    root = tmp_path_factory.mktemp("tiny")
-    UNet2DModel(
-        sample_size=SIZE // PATCH,
-        in_channels=10 * PATCH**2,
-        out_channels=3 * PATCH**2,
-        block_out_channels=(16, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=8,
-        norm_num_groups=8,
-        class_embed_type="identity",
-    ).save_pretrained(root / "unet")
-    IdentityEmbedding(CODE, 64).save_pretrained(root / "identity")
-    DDIMScheduler(beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True).save_pretrained(root / "scheduler")
-    about = {
-        "format": 1, "family": "inpaint", "name": "tiny", "licence": "CC0", "size": SIZE, "patch": PATCH,
-        "code_size": CODE, "steps": 2, "calm": 4,
-        "template": {"name": "t", "points": [list(p) for p in FACE_TEMPLATE.points]},
-    }  # fmt: skip
-    (root / "revisage.json").write_text(json.dumps(about))
-    return root
+    return tiny_inpaint(tmp_path_factory.mktemp("tiny"))
 
 
 def device() -> Device:

@@ -33,7 +33,7 @@ def tiny_inpaint(folder: Path, seed: int = 0) -> Path:
     DDIMScheduler(beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True).save_pretrained(folder / "scheduler")
     about = {
         "format": 1, "family": "inpaint", "name": "tiny", "licence": "CC0", "size": SIZE, "patch": PATCH,
-        "code_size": CODE, "steps": 2, "calm": 4,
+        "code_size": CODE, "steps": 2, "calm": 4, "proportions": 0.5,
         "template": {"name": "t", "points": [list(p) for p in FACE_TEMPLATE.points]},
     }  # fmt: skip
     (folder / "revisage.json").write_text(json.dumps(about))

@@ -42,6 +42,7 @@ from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
 SIZE, PATCH, CODE, CHANNELS = 128, 8, 64, (128, 192, 256)
 CALM = 4  # see `calmed`
+PROPORTIONS = 1.0  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
@@ -416,6 +417,7 @@ def export(nets: Networks, folder: Path) -> None:
         "template": {"name": FACE_TEMPLATE.name, "points": [list(p) for p in FACE_TEMPLATE.points]},
         "steps": 4,
         "calm": CALM,
+        "proportions": PROPORTIONS,
     }
     (folder / "revisage.json").write_text(json.dumps(about, indent=2) + "\n")
 
@@ -437,18 +439,15 @@ def train(args: argparse.Namespace) -> None:
     nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(nets).requires_grad_(False)
     teachers = Teachers(recognizer, codes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    painter = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True)
-    judge = torch.optim.AdamW(
-        teachers.critic.parameters(), lr=2 * args.rate, weight_decay=0.01, betas=(0.5, 0.99), fused=True
-    )
+    painter = _optimizer({nets.unet: args.rate, nets.identity: 5 * args.rate})
+    judge = _optimizer({teachers.critic: 2 * args.rate})
     parts = {"nets": nets, "average": average, "critic": teachers.critic, "painter": painter, "judge": judge}
     step = _resume(run / "last.pt", parts)
     began, seen = time.monotonic(), step
     sums: dict[str, float] = {}
     for batch in batches(portraits, args.batch, seed=step):
-        for optimizer, rate in ((painter, args.rate), (judge, 2 * args.rate)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (step - seen + 1) / 100)
+        for group in (*painter.param_groups, *judge.param_groups):
+            group["lr"] = group["full"] * min(1.0, (step - seen + 1) / 100)
         losses = learn(nets, teachers, painter, judge, batch, args)
         step += 1
         _follow(average, nets, min(args.ema, (step + 1) / (step + 10)))
@@ -466,6 +465,11 @@ def train(args: argparse.Namespace) -> None:
             return
 
 
+def _optimizer(rates: Mapping[nn.Module, float]) -> Optimizer:
+    groups = [{"params": list(module.parameters()), "lr": rate, "full": rate} for module, rate in rates.items()]
+    return torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.5, 0.99), fused=True)
+
+
 def _start_from(nets: Networks, folder: Path) -> None:
     """Take the two exported networks of a model folder."""
     nets.unet.load_state_dict(UNet2DModel.from_pretrained(folder / "unet").state_dict())
@@ -477,7 +481,10 @@ def _resume(path: Path, parts: Mapping[str, nn.Module | Optimizer]) -> int:
         return 0
     state = torch.load(path, weights_only=True)
     for name, part in parts.items():
+        rates = [group["full"] for group in part.param_groups] if isinstance(part, Optimizer) else []
         part.load_state_dict(state[name])
+        for group, rate in zip(getattr(part, "param_groups", []), rates, strict=True):
+            group["full"] = rate  # as asked for now, not then
     return int(state["step"])
 
 

@@ -1,0 +1,69 @@
+"""The new face's proportions: what they change, and what they must leave alone."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from revisage.models import layout
+from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
+from revisage.models.proportions import SPREAD, Proportions, proportions, reshaped
+from revisage.pipeline import geometry
+from revisage.pipeline.types import Float
+
+NAMES = [field.name for field in fields(Proportions)]
+
+
+@pytest.fixture
+def face() -> Float:
+    points = standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32) * 128)
+    points[layout.LIPS_INNER, 1] += np.where(np.arange(20) < 10, 2.0, -2.0).astype(np.float32)  # an open mouth
+    return points
+
+
+def test_no_change_wanted_is_no_change(face: Float) -> None:
+    np.testing.assert_allclose(reshaped(face, Proportions()), face, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_proportion_moves_its_part_and_grows_with_it(face: Float, name: str) -> None:
+    amount = getattr(SPREAD, name)
+    moved = [np.abs(reshaped(face, replace(Proportions(), **{name: a})) - face).sum() for a in (amount, 2 * amount)]
+    assert 0 < moved[0] < moved[1]
+
+
+def test_eyes_stay_where_they_are(face: Float) -> None:
+    found = reshaped(face, proportions(np.full(64, 1.0, np.float32), 1.0))
+    np.testing.assert_allclose(found[layout.EYE_CENTRES], face[layout.EYE_CENTRES], atol=1e-4)
+
+
+def test_openings_keep_their_time(face: Float) -> None:
+    rng = np.random.default_rng(1)
+    wanted = proportions(rng.standard_normal(64).astype(np.float32), 1.0)
+    film = np.repeat(face[None], 20, axis=0)
+    gaps = rng.uniform(0, 8, 20).astype(np.float32)
+    film[:, layout.LIP_BOTTOM, 1] += gaps
+    film[:, layout.LID_BOTTOM_LEFT, 1] += gaps / 4
+    shown = np.stack([reshaped(points, wanted) for points in film])
+    assert np.corrcoef(layout.mouth_opening(film), layout.mouth_opening(shown))[0, 1] > 0.99
+    assert np.corrcoef(layout.eye_opening(film), layout.eye_opening(shown))[0, 1] > 0.99
+
+
+def test_they_turn_and_grow_with_the_face(face: Float) -> None:
+    wanted = proportions(np.random.default_rng(2).standard_normal(64).astype(np.float32), 1.0)
+    turned = np.array([[1.2, -1.1, 40], [1.1, 1.2, -9]], np.float32)
+    there = reshaped(geometry.transform(face, turned), wanted)
+    np.testing.assert_allclose(there, geometry.transform(reshaped(face, wanted), turned), atol=0.02)
+
+
+def test_codes_decide_and_repeat() -> None:
+    rng = np.random.default_rng(3)
+    codes = rng.standard_normal((400, 64)).astype(np.float32)
+    found = np.array([[getattr(proportions(code, 1.0), n) / getattr(SPREAD, n) for n in NAMES] for code in codes])
+    assert proportions(codes[0], 1.0) == proportions(codes[0].copy(), 1.0)
+    assert np.abs(found).max() <= 2
+    np.testing.assert_allclose(found.std(0), 0.95, atol=0.12)  # of a normal distribution cut off at two
+    assert np.abs(np.corrcoef(found.T) - np.eye(len(NAMES))).max() < 0.2
+    assert proportions(codes[0], 0.0) == Proportions()
