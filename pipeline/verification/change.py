@@ -55,26 +55,26 @@ def compare(before: Samples, after: Samples, box: Box, inside: Mask, painted: Ma
     grey = 1 << (bits - 8)
     whole, new = (_shrunk(plane[window], scale) / grey for plane in (before, after))
     old, now = _detail(whole), _detail(new)
-    face = _shrunk(inside[window].astype(np.float32), scale) > 0.5
+    face = _Within(_shrunk(inside[window].astype(np.float32), scale) > 0.5)
     codec = 0.0
     if painted is not None:
-        free = _shrunk(painted[window].astype(np.float32), scale) == 0
-        codec = _codec(_local(old * old, free), _local((old - now) ** 2, free), free)
-    shows = face & (_local(old * old, face) > _FAINT**2)
+        free = _Within(_shrunk(painted[window].astype(np.float32), scale) == 0)
+        codec = _codec(free.mean(old * old), free.mean((old - now) ** 2), free.mask)
+    shows = face.mask & (face.mean(old * old) > _FAINT**2)
     detail = int(shows.sum())
-    kept = np.zeros_like(shows)
+    kept, left = np.zeros_like(shows), face.mean(now * now)
     for blur in _SOFT if detail >= _FEWEST else ():
         there = old if blur == 0 else _detail(cv2.GaussianBlur(whole, (0, 0), blur))
-        kept |= _alike(there, now, face, _KEPT + min(codec, _WORST_CODEC))
+        energy, common = face.mean(there * there), face.mean(there * now)
+        kept |= _alike(energy, common, left, _KEPT + min(codec, _WORST_CODEC))
     return Change(float(kept[shows].mean()) if detail else 0.0, detail, codec)
 
 
-def _alike(there: Float, now: Float, face: Mask, room: float) -> Mask:
-    """Where `now` is `there` in some contrast, but for a share `room` of the energy."""
-    energy, common = _local(there * there, face), _local(there * now, face)
-    contrast = np.clip(common / np.maximum(energy, 1e-6), _PALEST, _STRONGEST)
-    seen = contrast * contrast * energy
-    lost = _local(now * now, face) - 2 * contrast * common + seen
+def _alike(there: Float, common: Float, now: Float, room: float) -> Mask:
+    """Where a picture shows what was there in some contrast, but for a share `room`, from both energies and theirs."""
+    contrast = np.clip(common / np.maximum(there, 1e-6), _PALEST, _STRONGEST)
+    seen = contrast * contrast * there
+    lost = now - 2 * contrast * common + seen
     return np.asarray((seen > _FAINT**2) & (lost < room * seen), np.bool_)
 
 
@@ -100,12 +100,18 @@ def _detail(grey: Float) -> Float:
     return band
 
 
-def _local(energy: Float, within: Mask) -> Float:
-    """Mean over each place's neighbourhood, of which only what lies `within` counts; elsewhere of no meaning."""
-    weight = within.astype(np.float32)
-    total = cv2.GaussianBlur(energy * weight, (0, 0), _WINDOW)
-    mean: Float = total / np.maximum(cv2.GaussianBlur(weight, (0, 0), _WINDOW), 1e-3)
-    return mean
+class _Within:
+    """A part of a picture, for means over neighbourhoods of which only what lies in it counts."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+        self._weight = mask.astype(np.float32)
+        self._share = np.maximum(cv2.GaussianBlur(self._weight, (0, 0), _WINDOW), 1e-3)
+
+    def mean(self, energy: Float) -> Float:
+        """Around each place of the part; elsewhere of no meaning."""
+        total: Float = cv2.GaussianBlur(energy * self._weight, (0, 0), _WINDOW) / self._share
+        return total
 
 
 def _codec(energy: Float, lost: Float, free: Mask) -> float:
