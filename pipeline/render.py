@@ -95,7 +95,8 @@ class CarryReport:
 
     faces: int
     left_out: int  # faces whose pixels carry nothing; the seal has them, where there is one
-    decibels: float  # PSNR of what comes back, median
+    coarsest: int  # pixels, along either side, of which a large face's pixels carry one mean; 1: nothing is lost
+    decibels: float  # PSNR of what comes back of what was carried, median
     worst: float  # the same of the worst face
     sample: int = 0  # faces that were read back from the finished video
     read: float = 0.0  # their median PSNR, what the encoder took included
@@ -162,6 +163,7 @@ class _Job:
         self.carried: dict[tuple[int, int], list[Json]] = {}  # (track, frame) -> how its pixels carry it
         self.last: dict[int, Carriage] = {}  # track -> how its last one did
         self.levels: list[float] = []  # dB, of every face that is carried
+        self.coarsest = 1
         self.likeness = self._likeness()
         self.wanted = _spread([(t.id, face.frame) for t in self.tracks for face in t.faces], SAMPLE)
         self.specimens: list[Specimen] = []
@@ -336,6 +338,7 @@ class _Job:
         self.carried[track, frame] = [dump(carried.carriage, before), self._stretch(frame), *code]
         self.last[track] = carried.carriage
         self.levels.append(carried.decibels)
+        self.coarsest = max(self.coarsest, carried.carriage.square.factor)
         if (track, frame) in self.wanted and veil is not None:
             original = look(carried.carriage, picture.planes, picture.fmt)
             self.specimens.append(Specimen(frame, carried, veil(frame), original))
@@ -369,7 +372,8 @@ class _Job:
 
     def _carry_report(self) -> CarryReport:
         left_out = self.faces - len(self.levels)
-        return CarryReport(len(self.levels), left_out, *_middle(self.levels), len(self.read), *_middle(self.read))
+        count, read = len(self.levels), len(self.read)
+        return CarryReport(count, left_out, self.coarsest, *_middle(self.levels), read, *_middle(self.read))
 
 
 def _middle(levels: Sequence[float]) -> tuple[float, float]:

@@ -436,6 +436,11 @@ def _carry_warnings(report: RenderReport, options: JobOptions) -> list[str]:
     if lost := report.carried.left_out:
         where = "the seal has them" if options.seal != "off" else "they are lost, since nothing was sealed"
         found.append(f"the pixels of {lost} of {report.faces} faces carry nothing: {where}")
+    if report.carried.coarsest > 1:
+        found.append(
+            f"large faces come back from the pixels at 1/{report.carried.coarsest} of their resolution; "
+            "from the seal as filmed"
+        )
     if report.carried.sample and report.carried.read < FAITHFUL:
         found.append(
             f"after {report.codec} faces come back from the pixels at {report.carried.read} dB only: "

@@ -20,8 +20,8 @@ PARTS: Mapping[str, tuple[slice, ...]] = {
 }
 REGIONS = ("face", "head")
 
-# Of the distance from the middle of the eyes: measured on the held-out portraits, hair that lies close is inside.
-_ASIDE, _UP, _DOWN = 1.3, 1.9, 1.05
+# Times as far from the middle of the eyes as the oval: hair of usual height is inside, ears too.
+_ASIDE, _UP, _DOWN = 1.3, 2.3, 1.05
 
 
 def outline(landmarks: Float, shape: Shape) -> Float:

@@ -317,6 +317,7 @@ def test_a_lossless_copy_brings_everybody_back(
     assert made[2].carried.left_out == 0
     assert made[2].carried.worst > 30
     assert made[2].carried.sample == made[2].carried.faces  # FFV1 takes nothing
+    assert made[2].carried.coarsest == 4
     assert made[2].carried.read_worst == pytest.approx(made[2].carried.worst, abs=0.2)
 
 

@@ -139,8 +139,9 @@ def through(codec: str, fmt: PixelFormat, frames: Sequence[Planes], options: dic
 class Scores:
     """How well faces came back; a number per face."""
 
-    psnr: list[float]  # dB, over the elements that carry
+    psnr: list[float]  # dB, over the pixels of the film that carry
     ssim: list[float]
+    carried: list[float]  # dB, over what was carried: large faces travel at a half, a quarter … of their size
     distance: list[float]  # dlib's; at most 0.6 is the same person. Not finite without the extra `score`
 
     @property
@@ -238,7 +239,8 @@ class Bench:
         framed = [self._framed(p, s) for (p, _, _), s in zip(triples, subjects, strict=True)]
         rows = zip(framed, subjects, strict=True)
         far = [self.distance(picture, s.picture, s.landmarks) for picture, s in rows]
-        return Scores([decibels(*t) for t in triples], [likeness_of(*t) for t in triples], far)
+        psnr = [decibels(*t) for t in triples]
+        return Scores(psnr, [likeness_of(*t) for t in triples], psnr, far)
 
     def _framed(self, crop: Float, subject: Subject) -> Image:
         frame, edge = subject.picture.copy(), (SIDE - SIZE) // 2
@@ -284,7 +286,8 @@ class Hidden:
         latents = [convey._hidden(s, veil, self.carry.amount) for s, (_, veil, _) in zip(starts, faces, strict=True)]
         grown = carrier.regrow(requests, latents, self.carry.descent)
         pairs = zip(faces, grown, strict=True)
-        return recovered(carrier, self.carry, [(request, veil, new) for (request, veil, _), new in pairs])
+        new = [(request, veil, np.where(request.tile.mask, made, seen)) for (request, veil, seen), made in pairs]
+        return recovered(carrier, self.carry, new)
 
     def round_trips(self) -> list[float]:
         """Relative error of each latent after the way to a picture and back, in float."""
@@ -313,9 +316,12 @@ class Hidden:
     def scored(self, pictures: Sequence[Float]) -> Scores:
         """Recovered pictures against what was filmed."""
         rows = zip(pictures, self.truth(), self.carriages, strict=True)
-        triples = [(np.clip(np.nan_to_num(p), -1, 1), np.clip(t, -1, 1), c.own) for p, t, c in rows]
-        far = self.distances(self.framed(pictures))
-        return Scores([decibels(*t) for t in triples], [likeness_of(*t) for t in triples], far)
+        carried = [decibels(np.clip(np.nan_to_num(p), -1, 1), np.clip(t, -1, 1), c.own) for p, t, c in rows]
+        frames = self.framed(pictures)
+        films = [as_image(planes, FORMAT) for planes in self.originals]
+        triples = [(signed(a), signed(b), pixels_of(c)) for a, b, c in zip(frames, films, self.carriages, strict=True)]
+        psnr, ssim = [decibels(*t) for t in triples], [likeness_of(*t) for t in triples]
+        return Scores(psnr, ssim, carried, self.distances(frames))
 
     def distances(self, frames: Sequence[Image]) -> list[float]:
         """Of whole frames to the people filmed, as the video's own samples show them."""
@@ -369,6 +375,19 @@ def blended(
 
 def as_image(planes: Planes, fmt: PixelFormat) -> Image:
     return np.rint(to_rgb(planes, fmt)).astype(np.uint8)
+
+
+def signed(picture: Image) -> Float:
+    """(H, W, 3) uint8 -> (3, H, W) in -1..1."""
+    return (picture.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
+
+
+def pixels_of(carriage: Carriage) -> Mask:
+    """(SIDE, SIDE): the pixels of the frame that carry."""
+    square, large = carriage.square, np.zeros((3 * SIDE,) * 2, np.bool_)
+    own = np.kron(carriage.own, np.ones((square.factor,) * 2, np.bool_))
+    large[SIDE + square.y : SIDE + square.y + len(own), SIDE + square.x : SIDE + square.x + len(own)] = own
+    return large[SIDE:-SIDE, SIDE:-SIDE]
 
 
 def decibels(picture: Float, truth: Float, own: Mask) -> float:

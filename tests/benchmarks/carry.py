@@ -1,6 +1,6 @@
 """What comes back from pixels: with the right key and a wrong one, after each codec, for several carries and sigmas.
 
-    python tests/benchmarks/carry.py PORTRAITS CLIPS [--part NAME]... [--plot docs/carry.png] [--look docs/carry.jpg]
+    python tests/benchmarks/carry.py PORTRAITS CLIPS [--part NAME]... [--docs docs]
 
 PORTRAITS is a folder as `models/train/data.py` reads it; people held out from training are taken. CLIPS is a folder of
 videos. Every face stands in a frame of 160 x 160 pixels. The parts, each a table:
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,7 +29,6 @@ import cv2
 import numpy as np
 from carried_faces import (  # type: ignore[import-not-found]
     FORMAT,
-    SIDE,
     WRONG,
     Bench,
     Hidden,
@@ -38,6 +38,7 @@ from carried_faces import (  # type: ignore[import-not-found]
     clip_faces,
     clips,
     film_faces,
+    pixels_of,
     portraits,
     through,
 )
@@ -80,6 +81,7 @@ def row(what: str, scores: Scores, **more: object) -> Row:
         "what": what,
         "faces": len(scores.psnr),
         "PSNR": round(float(np.median(scores.psnr)), 1),
+        "as carried": round(float(np.median(scores.carried)), 1),
         "worst tenth": round(float(np.percentile(scores.psnr, 10)), 1),
         "SSIM": round(float(np.median(scores.ssim)), 3),
         "distance": round(float(np.nanmedian(scores.distance)), 2),
@@ -99,8 +101,9 @@ def targets(bench: Bench, faces: Faces) -> Iterator[Row]:
     frames = encoded(hidden, "lossless (FFV1)")
     yield row("ours, lossless pixels", hidden.scored(hidden.recovered(frames)), key="right", lost=hidden.lost)
     yield row("ours, lossless pixels", hidden.scored(hidden.recovered(frames, WRONG)), key="wrong")
+    nothing = [float("nan")] * len(frames)
     shown = hidden.distances([as_image(planes, FORMAT) for planes in frames])
-    yield row("ours, lossless pixels", Scores([float("nan")], [float("nan")], shown), key="none")
+    yield row("ours, lossless pixels", Scores(nothing, nothing, nothing, shown), key="none")
     yield row("ours, float", hidden.scored(hidden.in_float()), key="right")
     errors = np.array(hidden.round_trips())
     trip = {"what": "latent, picture, latent in float", "faces": len(errors), "worst error": f"{errors.max():.1e}",
@@ -146,7 +149,7 @@ def residual(bench: Bench, faces: Faces) -> Iterator[Row]:
     """Bytes of a seal that holds only what the pixels do not give back, and of one that holds everything."""
     hidden = bench.hide(faces.film, Carry())
     described = [len(dump(b, a)) for a, b in zip([None, *hidden.carriages[:-1]], hidden.carriages, strict=True)]
-    masks = [_own(hidden, number) for number in range(len(hidden.carriages))]
+    masks = [pixels_of(carriage) for carriage in hidden.carriages]
     for codec in ("lossless (FFV1)", "H.264 crf 10", "H.264 crf 18"):
         back = hidden.restored(hidden.recovered(encoded(hidden, codec)))
         rest = [_difference(a, b, m) for a, b, m in zip(hidden.originals, back, masks, strict=True)]
@@ -157,17 +160,6 @@ def residual(bench: Bench, faces: Faces) -> Iterator[Row]:
             made["ratio"] = round(sizes["residual"] / sizes["full"], 2)
             print(made | {"geometry": round(float(np.mean(described)))}, flush=True)
             yield made | {"geometry": round(float(np.mean(described)))}
-
-
-def _own(hidden: Hidden, number: int) -> np.ndarray:
-    carriage = hidden.carriages[number]
-    mask, square = np.zeros((SIDE, SIDE), np.bool_), carriage.square.rect()
-    pixels = np.kron(carriage.own, np.ones((carriage.square.factor,) * 2, np.bool_))
-    rows = np.s_[max(square.y0, 0) : min(square.y1, SIDE), max(square.x0, 0) : min(square.x1, SIDE)]
-    mask[rows] = pixels[rows[0].start - square.y0 :, rows[1].start - square.x0 :][
-        : rows[0].stop - rows[0].start, : rows[1].stop - rows[1].start
-    ]
-    return mask
 
 
 def _difference(planes: Planes, less: Planes | None, mask: np.ndarray) -> Planes:
@@ -234,8 +226,23 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """A table for the docs."""
     names = list(dict.fromkeys(name for r in rows for name in r))
+    names.sort(key=lambda name: name not in ("what", "carry", "sigma", "key"))
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    return "\n".join(lines + ["| " + " | ".join(str(r.get(name, "")) for name in names) + " |" for r in rows])
+    return "\n".join(lines + ["| " + " | ".join(_cell(r.get(name, "")) for name in names) + " |" for r in rows])
+
+
+def _cell(value: object) -> str:
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)
+
+
+def rewrite(page: Path, tables: dict[str, list[Row]]) -> None:
+    """Put every table between its marks, `<!-- NAME -->` and `<!-- end -->`."""
+    text = page.read_text(encoding="utf-8")
+    for name, rows in tables.items():
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        if mark:
+            text = f"{before}{mark}\n{markdown(rows)}\n\n{rest[rest.index('<!-- end -->') :]}"
+    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -246,8 +253,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=9, help="held-out portraits for the targets")
     parser.add_argument("--each", type=int, default=4, help="frames of each clip for the targets")
     parser.add_argument("--model", default="revisage-face")
-    parser.add_argument("--plot", type=Path, help="write a picture of the part codecs")
-    parser.add_argument("--look", type=Path, help="write a contact sheet")
+    parser.add_argument("--docs", type=Path, help="folder whose carry.md gets the tables, and which gets the pictures")
     args = parser.parse_args()
     bench = Bench(args.model)
     spread = clip_faces(args.clips, args.each)
@@ -258,10 +264,11 @@ def main() -> None:
     tables = {name: list(PARTS[name](bench, Faces(people + spread, few, film))) for name in wanted}
     for name, rows in tables.items():
         print(f"\n{name}\n\n{markdown(rows)}")
-    if args.plot is not None and "codecs" in tables:
-        plot(tables["codecs"], args.plot)
-    if args.look is not None:
-        contact(bench, few, args.look)
+    if args.docs is not None:
+        rewrite(args.docs / "carry.md", tables)
+        contact(bench, few, args.docs / "carry.jpg")
+        if "codecs" in tables:
+            plot(tables["codecs"], args.docs / "carry.png")
     print(json.dumps(tables))
 
 
