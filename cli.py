@@ -990,14 +990,14 @@ def _verification(report: Report) -> dict[str, Any]:
 
 
 def _verify_lines(report: Report, output: Path, sheet: Path | None) -> list[str]:
-    kept = [f"kept       track {who.track}, {who.first:.2f} to {who.last:.2f} s, as asked" for who in report.kept]
+    kept = [f"kept         track {who.track}, {who.first:.2f} to {who.last:.2f} s, as asked" for who in report.kept]
     return [
         *_leak_lines(report),
-        f"video      {output}",
-        *(f"{name:<11}{how}" for name, how in report.checks.items()),
+        f"video        {output}",
+        *(f"{name:<13}{how}" for name, how in report.checks.items()),
         *kept,
-        *([f"look at    {sheet}"] if sheet else []),
-        f"verdict    {_seen(report)}",
+        *([f"look at      {sheet}"] if sheet else []),
+        f"verdict      {_seen(report)}",
     ]
 
 

@@ -27,6 +27,7 @@ from revisage.models.base import Recognizer
 from revisage.models.looks import overlap
 from revisage.pipeline.ahead import ahead
 from revisage.pipeline.errors import MismatchError
+from revisage.pipeline.geometry import shrunk
 from revisage.pipeline.media import Frame, VideoReader, open_video
 from revisage.pipeline.pixels import Mask, Samples
 from revisage.pipeline.turn import Turn
@@ -372,8 +373,7 @@ def _rounded(box: Box) -> Box:
 def _thumbnail(plane: Samples, bits: int) -> Float:
     height, width = plane.shape
     size = (_THUMBNAIL, max(1, round(_THUMBNAIL * height / width)))
-    small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return np.asarray(small / (1 << (bits - 8)), np.float32)
+    return np.asarray(shrunk(plane, size) / np.float32(1 << (bits - 8)), np.float32)
 
 
 def _likeness(a: Float, b: Float) -> tuple[float, float]:

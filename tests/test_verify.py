@@ -748,12 +748,14 @@ def test_a_leak_leaves_no_output(leaky: tuple[Path, Path], key: Path, tmp_path: 
     assert [leak["frame"] for leak in data["verification"]["leaks"]] == [7, 8, 9, 10, 11]
 
     assert run(*words, "--no-verify").exit_code == 0
-    for extra in (["--original", source], ["--original", source, "--key", key], ["--key", key]):
+    sheet = ["--sheet", tmp_path / "leak.png", "--bare"]
+    for extra in (["--original", source, *sheet], ["--original", source, "--key", key], ["--key", key]):
         again = ["verify", tmp_path / "o.mkv", "--quick", "--detector", "centerface", "--recognizer", "none", "--json"]
         found = run(*again, *extra)
         assert found.exit_code == 3, found.output
         leaks = json.loads(found.stdout.strip().splitlines()[-1])["leaks"]
         assert {leak["frame"] for leak in leaks} == {7, 8, 9, 10, 11}, extra
+    assert cv2.imread(str(tmp_path / "leak.png")) is not None
 
     fixed = run(*words, "--fix", "--overwrite", "--json")
     assert fixed.exit_code == 0, fixed.output
@@ -763,7 +765,7 @@ def test_a_leak_leaves_no_output(leaky: tuple[Path, Path], key: Path, tmp_path: 
     words = ["verify", tmp_path / "o.mkv", "--original", source, "--key", key, "--sheet", tmp_path / "s.png"]
     clean = run(*words, "--detector", "centerface", "--quick", "--recognizer", "none")
     assert clean.exit_code == 0, clean.output
-    assert "verdict    clean: 12 faces in 12 frames" in clean.output
+    assert "verdict      clean: 12 faces in 12 frames" in clean.output
     assert cv2.imread(str(tmp_path / "s.png")) is not None
 
 

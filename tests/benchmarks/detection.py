@@ -72,7 +72,7 @@ def films(seconds: float) -> dict[str, Scene]:
     """People who walk, who sit still between two gestures, and who are hard to see."""
     times = clock(12, seconds)
     lying = Shot((Actor(1, lambda t: (300 + 20 * t, 190), always(90), always(80.0)),))
-    small = Shot((Actor(1, lambda t: (300 + 15 * t, 150), always(20)), Actor(2, still(420, 240), always(24))))
+    small = Shot((Actor(1, lambda t: (300 + 15 * t, 150), always(22)), Actor(2, still(420, 240), always(24))))
     return {
         "crossing": SCENES["crossing"](times),
         "entrance": SCENES["entrance"](times),
