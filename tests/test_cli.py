@@ -447,6 +447,18 @@ def test_recovery_needs_no_network_library(home: Path, key: Path, anonymized: Pa
     assert (home / "light.mp4").exists()
 
 
+def test_quick_methods_need_no_torch(home: Path, clip: Path, key: Path) -> None:
+    """It takes longer to load than a short clip takes to blur."""
+    words = ["anonymize", clip, "-o", home / "quick.mp4", "--key", key, "--method", "blur", "--detector", "centerface"]
+    code = (
+        f"import sys\nfrom revisage.cli import cli\ncli({[str(w) for w in words]!r}, standalone_mode=False)\n"
+        "sys.exit(', '.join({'torch', 'diffusers', 'insightface', 'skimage'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (home / "quick.mp4").exists()
+
+
 # -- models and doctor -------------------------------------------------------------------------------------------------
 
 
