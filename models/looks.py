@@ -43,9 +43,13 @@ def every_look(detector: Detector, picture: Image) -> list[FaceDetection]:
 
     Costs about six times what `detector.detect` does.
     """
-    found = [detector.detect(picture)]
-    found += [look.see(detector, picture) for look in WHOLE if look.name != "brightened" or is_dark(picture)]
-    return merged(found)
+    return merged(looked(detector, picture))
+
+
+def looked(detector: Detector, picture: Image) -> list[list[FaceDetection]]:
+    """What each look at the whole of `picture` (H, W, 3) uint8 RGB finds, the plain one first."""
+    looks = [look.see(detector, picture) for look in WHOLE if look.name != "brightened" or is_dark(picture)]
+    return [detector.detect(picture), *looks]
 
 
 def merged(found: Iterable[Sequence[FaceDetection]]) -> list[FaceDetection]:

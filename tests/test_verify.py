@@ -584,6 +584,23 @@ def test_every_look_finds_the_same_face() -> None:
         np.testing.assert_allclose(best.points, true.points, atol=8)
 
 
+def test_looks_that_disagree_about_where_a_face_ends_meet_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turned look draws a taller box; alone it would find a border of the face bare that is none."""
+
+    class Blind:
+        name = "blind"
+
+        def detect(self, _: Image) -> list[FaceDetection]:
+            return []
+
+    boxes = [(20.0, 20.0, 40.0, 46.0), (21.0, 21.0, 41.0, 47.0), (18.0, 14.0, 42.0, 52.0)]
+    found = [[replace(face_at(0, box), score=0.8 + n / 100)] for n, box in enumerate(boxes)]
+    seen = [[FaceDetection(face.box, face.score, face.points) for face in faces] for faces in found]
+    monkeypatch.setattr("revisage.pipeline.verification.eyes.looked", lambda *_: seen)
+    (face,) = Thorough(Blind())(np.zeros((90, 90, 3), np.uint8))
+    assert face.box == (20, 20, 41, 47) and face.score == max(one.score for faces in seen for one in faces)
+
+
 # -- repair ------------------------------------------------------------------------------------------------------------
 
 

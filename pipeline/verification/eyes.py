@@ -6,16 +6,17 @@ another input to the network at the same cost, and finds about as many faces; `T
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from revisage.models.base import Detector
-from revisage.models.looks import every_look, merged
-from revisage.pipeline.types import FaceDetection, Image
+from revisage.models.looks import looked, merged, overlap
+from revisage.pipeline.types import Box, FaceDetection, Image
 
 Eyes = Callable[[Image], list[FaceDetection]]  # upright picture (H, W, 3) -> faces in its pixels
+_SAME = 0.5  # intersection over union of the boxes that two looks have around one face
 _OTHER_SIDE = [1, 0, 2, 4, 3]  # of the five points: left and right change places
 
 
@@ -33,13 +34,26 @@ class Mirrored:
 
 @dataclass(frozen=True, slots=True)
 class Thorough:
-    """All looks: plain, mirrored, turned, enlarged, shrunk, and brightened where it is dark. Seven times the cost."""
+    """All looks: plain, mirrored, turned, enlarged, shrunk, and brightened where it is dark. Seven times the cost.
+
+    Looks differ by a tenth about where a face ends: its box is the median of those that see it, its points are those of
+    the surest.
+    """
 
     detector: Detector
 
     def __call__(self, picture: Image) -> list[FaceDetection]:
         """Faces in `picture`, each once, best score first."""
-        return merged([every_look(self.detector, picture), Mirrored(self.detector)(picture)])
+        found = [*looked(self.detector, picture), Mirrored(self.detector)(picture)]
+        return [replace(face, box=_agreed(face.box, found)) for face in merged(found)]
+
+
+def _agreed(box: Box, found: Sequence[Sequence[FaceDetection]]) -> Box:
+    """The median of the boxes that several looks have around the face in `box`."""
+    nearest = [max(faces, key=lambda face: overlap(face.box, box), default=None) for faces in found]
+    same = [face.box for face in nearest if face is not None and overlap(face.box, box) >= _SAME]
+    x0, y0, x1, y1 = (float(v) for v in np.median(same, axis=0))
+    return x0, y0, x1, y1
 
 
 def unmirrored(face: FaceDetection, width: int) -> FaceDetection:
