@@ -208,10 +208,12 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
     names = ["float", *CODECS]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
-    for amount in dict.fromkeys(r["carry"] for r in rows):
+    for number, amount in enumerate(dict.fromkeys(r["carry"] for r in rows)):
         made = {r["what"]: r for r in rows if r["carry"] == amount}
-        left.plot(names, [made[name]["PSNR"] for name in names], marker="o", label=f"carry {amount}")
-        right.plot(names, [made[name]["distance"] for name in names], marker="o", label=f"carry {amount}")
+        for run in ([n for n in names if "265" not in n], [n for n in names if "265" in n]):
+            label, style = None if "265" in run[0] else f"carry {amount}", {"marker": "o", "color": f"C{number}"}
+            left.plot(run, [made[name]["PSNR"] for name in run], label=label, **style)
+            right.plot(run, [made[name]["distance"] for name in run], label=label, **style)
     left.axhline(30, color="black", lw=0.5)
     right.axhline(0.6, color="black", lw=0.5)
     left.set_title("PSNR of what comes back, dB (line: 30)")
