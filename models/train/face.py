@@ -208,7 +208,8 @@ def _colour(picture: Image, rng: np.random.Generator, strength: float) -> Image:
     x = picture.astype(np.float32) / 255
     x = x ** np.float32(np.exp(rng.normal(0, strength)))
     x = x * np.exp(rng.normal(0, strength / 2) + rng.normal(0, strength / 3, 3)).astype(np.float32)
-    return (np.clip(x, 0, 1) * 255).astype(np.uint8)
+    jittered: Image = (np.clip(x, 0, 1) * 255).astype(np.uint8)
+    return jittered
 
 
 def _degrade(picture: Image, rng: np.random.Generator) -> Image:
@@ -293,7 +294,7 @@ def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
     error = made.predicted[: made.known] - target
     pixels = ((error.abs() + error.square()) * weight).sum() / weight.sum() / 3
     edges = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
-    return cast(Tensor, pixels + args.edges * edges)
+    return pixels + args.edges * edges
 
 
 def tone_loss(made: Painted) -> Tensor:

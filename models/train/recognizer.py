@@ -21,6 +21,7 @@ SIDE = 160  # pixels; the network was trained at 224, and averages over whatever
 BLOCKS = 13
 _STRIDES = {2: 2, 4: 2, 6: 2, 12: 2}  # of the depthwise layers, by number from 1
 _MEAN = (103.939, 116.779, 123.68)  # blue, green, red
+_LUMA = (0.299, 0.587, 0.114)  # red, green, blue
 # Cuts eyes to chin, half an interocular distance around them, out of a training crop; `affine_grid` matrix.
 CROP = ((0.72, 0.0, 0.0), (0.0, 0.72, 0.08))
 
@@ -70,13 +71,21 @@ class Recognizer(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         size = [len(pictures), 3, SIDE, SIDE]
         grid = F.affine_grid(torch.tensor(CROP).expand(len(pictures), 2, 3), size, align_corners=False)
-        x = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False).flip(1)
+        x = _levelled(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False))
         x = (x + 1) * 127.5 - torch.tensor(_MEAN).view(3, 1, 1)
         for layer in self.layers:
             # TensorFlow's padding: a stride of two pads below and at the right only.
             x = F.pad(x, (0, 1, 0, 1)) if layer.stride == (2, 2) else x
             x = F.relu6(layer(x))
         return F.normalize(x.mean((2, 3)).float())
+
+
+def _levelled(pictures: Tensor) -> Tensor:
+    """The same in grey, of one mean and contrast: who somebody is must not lie in tone and light. (Nor need it: on 100
+    portraits the rank correlation with dlib's distances is 0.539 then, and 0.542 in colour.)"""
+    grey = (pictures * torch.tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    mean, spread = grey.mean((1, 2, 3), keepdim=True), grey.std((1, 2, 3), keepdim=True)
+    return (0.45 * (grey - mean) / (spread + 0.05)).clamp(-1, 1).expand(-1, 3, -1, -1)
 
 
 def _convolution(weights: Mapping[str, Tensor], name: str, stride: int = 1) -> nn.Conv2d:
