@@ -294,7 +294,7 @@ def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
     error = made.predicted[: made.known] - target
     pixels = ((error.abs() + error.square()) * weight).sum() / weight.sum() / 3
     edges = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
-    return pixels + args.edges * edges
+    return cast(Tensor, pixels + args.edges * edges)
 
 
 def tone_loss(made: Painted) -> Tensor:
@@ -330,7 +330,7 @@ class Teachers(nn.Module):
         lent = len(made.picture) - made.known
         rows = torch.cat([torch.arange(lent), torch.arange(made.known, len(made.picture))])
         read = self.codes.of(self.recognizer(made.picture[rows]))
-        return cast(Tensor, 1 - F.cosine_similarity(read, made.batch.code[rows]).mean())
+        return 1 - F.cosine_similarity(read, made.batch.code[rows]).mean()
 
 
 def learn(
