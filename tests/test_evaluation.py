@@ -254,7 +254,9 @@ class FakeCarrier:
 
     size = 96
 
-    def invert(self, requests: Sequence[CarryRequest], pictures: Sequence[Float], _: Descent) -> list[Inverted]:
+    def invert(
+        self, requests: Sequence[CarryRequest], pictures: Sequence[Float], _: Descent, __: float = 0.0
+    ) -> list[Inverted]:
         return [
             Inverted(
                 2 * p * q.tile.mask,
