@@ -22,8 +22,8 @@ from revisage.pipeline.carry import Carriage, Carry, found, lay_out, look, packe
 from revisage.pipeline.composite import Likeness, PlacedFace
 from revisage.pipeline.media import VideoReader
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, blend
-from revisage.pipeline.protect import BLANK, WAITING_FRAMES, Carried, Picture, Protected
-from revisage.pipeline.types import CropTemplate, Float
+from revisage.pipeline.protect import BLANK, ByGenerator, Carried, Picture, Protected, gathered
+from revisage.pipeline.types import Float
 
 SOLVED = 1e-4  # relative change of the fixed point's last round, above which no solution was found
 WORST = 20.0  # dB of PSNR that must come back
@@ -53,7 +53,7 @@ class _Grown:
 
 
 @dataclass(slots=True)
-class Carrying:
+class Carrying(ByGenerator):
     """A `Method`."""
 
     generator: FaceGenerator
@@ -63,36 +63,10 @@ class Carrying:
     batch_size: int = 8
     name: str = field(default="diffusion", init=False)
 
-    @property
-    def template(self) -> CropTemplate:
-        """The generator's."""
-        return self.generator.template
-
-    @property
-    def size(self) -> int:
-        """The generator's."""
-        return self.generator.size
-
-    @property
-    def code_size(self) -> int:
-        """The generator's."""
-        return self.generator.code_size
-
-    @property
-    def noise_shape(self) -> tuple[int, int, int]:
-        """The generator's."""
-        return self.generator.noise_shape
-
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""
-        waiting: list[tuple[Picture, list[_Ride]]] = []
-        for picture in pictures:
-            waiting.append((picture, self._rides(picture, likeness)))
-            faces = sum(len(rides) for _, rides in waiting)
-            if faces >= self.batch_size or len(waiting) == WAITING_FRAMES or not faces:
-                yield from self._protected(waiting)
-                waiting = []
-        yield from self._protected(waiting)
+        for waiting in gathered(pictures, lambda picture: self._rides(picture, likeness), self.batch_size):
+            yield from self._protected(waiting)
 
     def _rides(self, picture: Picture, likeness: Callable[[int], Likeness]) -> list[_Ride]:
         height, width = picture.planes[0].shape

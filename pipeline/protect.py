@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from revisage.pipeline.composite import Likeness, PlacedFace
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes
 from revisage.pipeline.types import CropTemplate, Float, Image
 
+Prepared = TypeVar("Prepared")
 WAITING_FRAMES = 32  # most frames held back while a batch fills; bounds memory
 BLANK = 2.0  # grey levels: a painted face whose standard deviation is below this is no face
 
@@ -110,13 +111,11 @@ _OBSCURE: dict[str, Callable[[PlacedFace, Planes, PixelFormat], Float]] = {
 METHODS = ("diffusion", *_OBSCURE)
 
 
-@dataclass(slots=True)
-class Diffusion:
-    """`diffusion`: a new face by a generator, batched over frames and tracks."""
+class ByGenerator:
+    """What a `Method` says of the generator that it paints with."""
 
+    __slots__ = ()
     generator: FaceGenerator
-    batch_size: int = 8
-    name: str = field(default="diffusion", init=False)
 
     @property
     def template(self) -> CropTemplate:
@@ -138,16 +137,40 @@ class Diffusion:
         """The generator's."""
         return self.generator.noise_shape
 
+
+def gathered(
+    pictures: Iterable[Picture], prepare: Callable[[Picture], list[Prepared]], batch_size: int
+) -> Iterator[list[tuple[Picture, list[Prepared]]]]:
+    """Pictures with what `prepare` makes of their faces, in runs of at least `batch_size` faces where there are any.
+
+    No run is longer than `WAITING_FRAMES`.
+    """
+    waiting: list[tuple[Picture, list[Prepared]]] = []
+    for picture in pictures:
+        waiting.append((picture, prepare(picture)))
+        faces = sum(len(prepared) for _, prepared in waiting)
+        if faces >= batch_size or len(waiting) == WAITING_FRAMES or not faces:
+            yield waiting
+            waiting = []
+    yield waiting
+
+
+@dataclass(slots=True)
+class Diffusion(ByGenerator):
+    """`diffusion`: a new face by a generator, batched over frames and tracks."""
+
+    generator: FaceGenerator
+    batch_size: int = 8
+    name: str = field(default="diffusion", init=False)
+
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""
-        waiting: list[tuple[Picture, list[FaceRequest]]] = []
-        for picture in pictures:
-            waiting.append((picture, [self._request(face, picture, likeness) for face in picture.faces]))
-            faces = sum(len(requests) for _, requests in waiting)
-            if faces >= self.batch_size or len(waiting) == WAITING_FRAMES or not faces:
-                yield from self._painted(waiting)
-                waiting = []
-        yield from self._painted(waiting)
+
+        def requests(picture: Picture) -> list[FaceRequest]:
+            return [self._request(face, picture, likeness) for face in picture.faces]
+
+        for waiting in gathered(pictures, requests, self.batch_size):
+            yield from self._painted(waiting)
 
     def _request(self, face: PlacedFace, picture: Picture, likeness: Callable[[int], Likeness]) -> FaceRequest:
         assert picture.hidden is not None  # noqa: S101 - there is a face, so there is a mask

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from revisage.pipeline.errors import IndexFileError, MismatchError, TamperedError
-from revisage.pipeline.media import Frame, VideoWriter, decode_clip, open_video, video_digest
+from revisage.pipeline.media import Frame, VideoReader, VideoWriter, decode_clip, open_video, video_digest
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, Rect, paste, pixel_format
 from revisage.pipeline.types import Progress, silent
 from revisage.pipeline.vault.index import CONTESTED, Unlocked, open_index
@@ -25,6 +25,17 @@ class RecoverOptions:
     codec: str | None = None
     crf: int | None = None
     overwrite: bool = False
+
+    def writer(self, output: Path, video: VideoReader, anonymized: Path) -> VideoWriter:
+        """Writes `video`, which was read from `anonymized`, with all its other streams. Raises OutputError."""
+        return VideoWriter(
+            output,
+            video,
+            codec=self.codec,
+            crf=self.crf,
+            overwrite=self.overwrite,
+            copy_streams_from=anonymized,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +82,7 @@ def recover(
         unlocked.check_video(video_digest(anonymized))
         with open_video(anonymized) as video:
             fmt = _sealed_format(unlocked, video.pix_fmt, video.height)
-            writer = VideoWriter(
-                output,
-                video,
-                codec=options.codec,
-                crf=options.crf,
-                overwrite=options.overwrite,
-                copy_streams_from=anonymized,
-            )
+            writer = options.writer(output, video, anonymized)
             with writer:
                 total = unlocked.settings.video.frames
                 frames = progress(video.frames(), label="recover", total=total)

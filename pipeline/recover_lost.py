@@ -24,7 +24,7 @@ from revisage.pipeline.carry import Carriage, Carry, found, lay_out, request_for
 from revisage.pipeline.composite import PlacedFace, place
 from revisage.pipeline.convey import recovered
 from revisage.pipeline.errors import IndexFileError
-from revisage.pipeline.media import Frame, VideoReader, VideoWriter, open_video, read_label
+from revisage.pipeline.media import Frame, VideoReader, open_video, read_label
 from revisage.pipeline.pixels import Mask, blend
 from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.types import CropTemplate, Float, Origin, Progress, Shape, TrackedFace, silent
@@ -83,14 +83,7 @@ def recover_lost(
     chosen = tuple(sorted(set(tracks) or known))
     with open_video(anonymized) as video:
         search = _Search(label, chosen, finders, video, batch_size)
-        writer = VideoWriter(
-            output,
-            video,
-            codec=options.codec,
-            crf=options.crf,
-            overwrite=options.overwrite,
-            copy_streams_from=anonymized,
-        )
+        writer = options.writer(output, video, anonymized)
         with writer:
             for frame in progress(video.frames(), label="recover", total=video.frame_estimate):
                 search.restore(frame)

@@ -21,7 +21,7 @@ from revisage.models.latents import Veil
 from revisage.pipeline.carry import Carriage, Carry, found, load, load_code, request_for, restoration
 from revisage.pipeline.convey import recovered
 from revisage.pipeline.errors import IndexFileError, MismatchError, TamperedError
-from revisage.pipeline.media import Frame, VideoWriter, open_video, video_digest
+from revisage.pipeline.media import Frame, open_video, video_digest
 from revisage.pipeline.pixels import PixelFormat, align_rect, blend
 from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.types import Float, Progress, silent
@@ -74,14 +74,7 @@ def recover_pixels(
         _check_size(unlocked, video.width, video.height)
         loaded = carrier(unlocked.settings.generator)
         job = _Job(unlocked, carry, chosen, loaded, video.pix_fmt, batch_size)
-        writer = VideoWriter(
-            output,
-            video,
-            codec=options.codec,
-            crf=options.crf,
-            overwrite=options.overwrite,
-            copy_streams_from=anonymized,
-        )
+        writer = options.writer(output, video, anonymized)
         with writer:
             total = unlocked.settings.video.frames
             for frame in job.restored(progress(video.frames(), label="recover", total=total)):
