@@ -57,7 +57,7 @@ class Augmentation:
 
     @classmethod
     def draw(cls, count: int) -> Augmentation:
-        light, contrast = torch.rand(count, 1, 1, 1) * 0.4 - 0.2, torch.rand(count, 1, 1, 1) * 0.6 + 0.7
+        light, contrast = torch.rand(count, 1, 1, 1) * 0.4 - 0.2, torch.rand(count, 1, 1, 1) * 0.2 + 0.9
         return cls(light, contrast, torch.randint(0, 2 * SHIFT + 1, (count, 2)).tolist())
 
     def apply(self, seen: Tensor) -> Tensor:
