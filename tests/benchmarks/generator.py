@@ -37,6 +37,7 @@ from revisage.models.folder import EMBEDDED, InpaintSpec
 from revisage.models.generator import DiffusionGenerator, load_generator
 from revisage.models.identity import IdentityEmbedding
 from revisage.models.inpaint import calmed
+from revisage.models.proportions import proportions, reshaped
 from revisage.models.runtime import onnxruntime
 from revisage.models.sampler import ddim, trailing
 
@@ -101,7 +102,9 @@ def scene(faces: Sequence[FaceRequest], generator: DiffusionGenerator) -> Scene:
     """The requests as tensors."""
     spec = generator.spec
     assert isinstance(spec, InpaintSpec)
-    seen = [np.dstack([face.background, face.mask, draw_landmarks(face.landmarks, spec.size)]) for face in faces]
+    shapes = [reshaped(face.landmarks, proportions(face.code, spec.proportions)) for face in faces]
+    drawings = [draw_landmarks(shape, spec.size) for shape in shapes]
+    seen = [np.dstack([f.background, f.mask, drawing]) for f, drawing in zip(faces, drawings, strict=True)]
     start = calmed(torch.from_numpy(np.stack([face.noise for face in faces])), spec.calm)
     return Scene(
         F.pixel_unshuffle(scaled(torch.from_numpy(np.stack(seen))), spec.patch),
