@@ -1,7 +1,7 @@
 """Makes a diffusers network quicker for inference without changing what it computes. Knows no weights and no picture.
 
 Measured with `tests/benchmarks/generator.py` on two cores of a CPU with AVX512-BF16, over plain torch in float32 (two
-runs): this 0.71 and 0.73 in float32, 0.51 and 0.44 in bfloat16; ONNX Runtime 0.71 and 0.85 in float32; OpenVINO 0.45 and
+runs): this 0.71 and 0.73 in float32, 0.51 and 0.44 in bfloat16; ONNX Runtime 0.71 and 0.85 in float32; OpenVINO 0.45,
 0.48 in bfloat16; `torch.compile` 0.77 in float32. What could be gained is not worth an export or another library.
 """
 
