@@ -134,6 +134,7 @@ class FaceCarrier(Protocol):
     ) -> list[Inverted]:
         """Per request, the latent that `regrow` turns into its picture (3, N, N) float32 RGB, -1..1.
 
+        Only what lies under the tile's mask is looked at.
         `tolerance`: the relative change at which a step counts as solved; larger is quicker.
         """
 

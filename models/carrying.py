@@ -59,7 +59,8 @@ class PixelCarrier:
         for chosen in self._batches(requests):
             batch = [requests[i] for i in chosen]
             scene, carrier, route = self._prepared(batch)
-            start = carrier.pack(stacked(cornered([pictures[i] for i in chosen], self.size), self._device))
+            own = [np.where(requests[i].tile.mask, pictures[i], np.float32(0)) for i in chosen]
+            start = carrier.pack(stacked(cornered(own, self.size), self._device))
             steps = self._ladder(descent)
             latents, changes = back(scene.denoise, start, steps, self._family.alphas, route, tolerance=tolerance)
             noise = carrier.lower(scene.start)

@@ -1,7 +1,7 @@
 """Family `inpaint`: a pixel-space `UNet2DModel` on patches, as `models/train/face.py` trains it. Knows no key.
 
 It sees the picture with the face removed, the mask, a drawing of the landmarks, and an identity code through the class
-embedding; it predicts the clean picture.
+embedding; it predicts the clean picture. Where the folder has a `Refiner`, that corrects every prediction.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from revisage.models.folder import InpaintSpec, network, scheduler
 from revisage.models.identity import IdentityEmbedding
 from revisage.models.proportions import proportions, reshaped
 from revisage.models.quick import SplitInput, quickened
+from revisage.models.refiner import Refiner
 
 
 class Inpaint:
@@ -37,6 +38,7 @@ class Inpaint:
         self._unet.conv_in = self._input
         quickened(self._unet, device)
         self._identity: IdentityEmbedding = network(IdentityEmbedding, folder / "identity", device)
+        self._refiner = _refiner(folder / "refiner", device)
         self.alphas: Tensor = scheduler(DDIMScheduler, folder / "scheduler").alphas_cumprod
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -51,13 +53,15 @@ class Inpaint:
         """See `Family.scene`. The noise loses its lowest frequencies where the folder says so."""
         code = stacked([r.code for r in batch], self._device).to(self._device.dtype)
         embedding = self._identity(code)
-        seen = self._patches(torch.cat([self._picture(batch), self._drawing(batch)], dim=1))
-        constant = self._input.split(seen)
+        seen = torch.cat([self._picture(batch), self._drawing(batch)], dim=1)
+        constant = self._input.split(self._patches(seen))
+        seen = seen.to(self._device.dtype)
 
         def denoise(x: Tensor, t: int) -> Tensor:
             patches = torch.cat([self._patches(x), constant], dim=1)
             out = self._unet(patches, t, class_labels=embedding).sample
-            return F.pixel_shuffle(out.float(), self.spec.patch)
+            painted = F.pixel_shuffle(out, self.spec.patch)
+            return (painted if self._refiner is None else self._refiner(painted, seen)).float()
 
         noise = stacked([r.noise for r in batch], self._device)
         return Scene(calmed(noise, self.spec.calm), denoise)
@@ -75,6 +79,10 @@ class Inpaint:
     def _drawing(self, batch: Sequence[FaceRequest]) -> Tensor:
         shapes = [reshaped(r.landmarks, proportions(r.code, self.spec.proportions)) for r in batch]
         return scaled(stacked([draw_landmarks(shape, self.spec.size) for shape in shapes], self._device))
+
+
+def _refiner(folder: Path, device: Device) -> Refiner | None:
+    return quickened(network(Refiner, folder, device), device) if folder.is_dir() else None
 
 
 def calmed(noise: Tensor, cell: int) -> Tensor:

@@ -17,16 +17,16 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
-from revisage.models.autoencoder import Autoencoder
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import draw_landmarks, draw_lines
 from revisage.models.device import Device
-from revisage.models.family import Scene, scaled, stacked
+from revisage.models.family import stacked
 from revisage.models.folder import PromptedSpec, network
+from revisage.models.latent_family import LatentFamily
 from revisage.models.lora import fuse
 from revisage.models.prompt import prompt_embeddings
 from revisage.models.quick import quickened
-from revisage.models.schedule import Schedule, kept_outside
+from revisage.models.sampler import Denoise
 
 _DRAW = {"drawing": draw_landmarks, "lines": draw_lines}
 
@@ -40,40 +40,20 @@ class _Seen:
     control: Tensor | None  # (B, 3, S, S) in 0..1
 
 
-class StableInpaint:
+class StableInpaint(LatentFamily):
     """See `Family`. Samples are latents of the autoencoder."""
 
     def __init__(self, spec: PromptedSpec, folder: Path, device: Device) -> None:
         """Raises ModelError when the folder is incomplete, or needs a library that is not installed."""
+        super().__init__(spec.size, folder, device)
         self.spec = spec
-        self._device = device
-        self._autoencoder = Autoencoder(folder, device)
         self._unet = _unet(folder, device)
         self._control = _controlnet(folder, device)
         self._words = prompt_embeddings(folder, (spec.prompt, spec.negative_prompt)).to(device.name, device.dtype)
-        self._schedule = Schedule.load(folder / "scheduler")
-        self.alphas = self._schedule.alphas
-        self.noise_shape = self._autoencoder.latent_shape(spec.size)
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        """See `Family.encode`."""
-        return self._autoencoder.encode(pictures)
-
-    def decode(self, samples: Tensor) -> Tensor:
-        """See `Family.decode`."""
-        return self._autoencoder.decode(samples)
-
-    def scene(self, batch: Sequence[FaceRequest]) -> Scene:
-        """See `Family.scene`."""
-        background = self.encode(scaled(stacked([r.background for r in batch], self._device)))
-        cells = self._autoencoder.cells(stacked([r.mask > 0 for r in batch], self._device).float()[:, None])
-        noise = stacked([r.noise for r in batch], self._device)
+    def _output(self, batch: Sequence[FaceRequest], background: Tensor, cells: Tensor) -> Denoise:
         seen = self._seen(batch, torch.cat([cells, background], dim=1))
-
-        def denoise(x: Tensor, t: int) -> Tensor:
-            return kept_outside(self._schedule.clean(self._guided(x, t, seen), x, t), background, cells)
-
-        return Scene(self._schedule.start(noise, background, cells), denoise)
+        return lambda x, t: self._guided(x, t, seen)
 
     @property
     def _passes(self) -> int:

@@ -113,12 +113,12 @@ def lay_out(
     squares = squares or [_square(face, size) for face in faces]
     times = np.zeros((height, width), np.uint8)
     for face in faces:
-        _window(times, face.region.rect)[...] += face.region.touched
+        times[face.region.rect.inside] += face.region.touched
     touched = [_framed(face, height, width) & (times == 1) for face in faces]
     own = [_whole(mask, square, _block(fmt, square.factor)) for mask, square in zip(touched, squares, strict=True)]
     changed = np.zeros((height, width), np.bool_)
     for face, mask, square in zip(faces, own, squares, strict=True):
-        _window(changed, face.region.rect)[...] |= face.region.cover
+        changed[face.region.rect.inside] |= face.region.cover
         _write(changed, square, mask)
     return [
         Carriage(square, _rounded(face), mask, ~mask & _any(changed, square))
@@ -371,7 +371,7 @@ def _eighths(landmarks: Float) -> NDArray[Any]:
 
 def _framed(face: PlacedFace, height: int, width: int) -> Mask:
     mask = np.zeros((height, width), np.bool_)
-    _window(mask, face.region.rect)[...] = face.region.touched
+    mask[face.region.rect.inside] = face.region.touched
     return mask
 
 
@@ -405,10 +405,4 @@ def _write(mask: Mask, square: Square, elements: Mask) -> None:
     pixels = np.kron(elements, np.ones((square.factor,) * 2, np.bool_))
     rect = Rect(max(whole.x0, 0), max(whole.y0, 0), min(whole.x1, width), min(whole.y1, height))
     if rect.width > 0 and rect.height > 0:
-        _window(mask, rect)[...] |= pixels[
-            rect.y0 - whole.y0 : rect.y1 - whole.y0, rect.x0 - whole.x0 : rect.x1 - whole.x0
-        ]
-
-
-def _window(picture: NDArray[Any], rect: Rect) -> NDArray[Any]:
-    return picture[rect.y0 : rect.y1, rect.x0 : rect.x1]
+        mask[rect.inside] |= pixels[rect.y0 - whole.y0 : rect.y1 - whole.y0, rect.x0 - whole.x0 : rect.x1 - whole.x0]

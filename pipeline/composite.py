@@ -77,7 +77,7 @@ def hidden_pixels(faces: Sequence[PlacedFace], width: int, height: int) -> Mask:
     """(height, width) bool: every pixel that any of `faces` touches."""
     hidden = np.zeros((height, width), np.bool_)
     for face in faces:
-        _window(hidden, face.region.rect)[...] |= face.region.touched
+        hidden[face.region.rect.inside] |= face.region.touched
     return hidden
 
 
@@ -88,7 +88,7 @@ def request_for(
     height, width = planes[0].shape
     rect = _footprint(face.matrix, size, fmt, width, height)
     pixels: Image = cv2.convertScaleAbs(to_rgb(cut(planes, fmt, rect), fmt))
-    veil = _window(hidden, rect).view(np.uint8)
+    veil = hidden[rect.inside].view(np.uint8)
     matrix = face.matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
     background = geometry.crop(_removed(pixels, veil), matrix, size)
@@ -102,7 +102,7 @@ def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat,
     rect = face.region.rect
     painted = geometry.uncrop(picture, face.matrix, rect)
     around = to_rgb(cut(planes, fmt, rect), fmt)
-    known = (~_window(hidden, rect)).astype(np.float32)
+    known = (~hidden[rect.inside]).astype(np.float32)
     painted += membrane(around - painted, known)
     return np.clip(painted, 0, 255, out=painted)
 
@@ -176,7 +176,3 @@ def _removed(picture: Image, where: Gray) -> Image:
     """`picture`, in place, grey where `where` (h, w) is not 0."""
     removed: Image = cv2.copyTo(np.full_like(picture, REMOVED), where, picture)
     return removed
-
-
-def _window(picture: Mask, rect: Rect) -> Mask:
-    return picture[rect.y0 : rect.y1, rect.x0 : rect.x1]

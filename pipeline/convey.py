@@ -122,7 +122,8 @@ class Carrying(ByGenerator):
         solved = [start.change <= SOLVED for start in inverted]
         amounts = [self.carry.amount if known else 0.0 for known in solved]
         latents = [
-            _hidden(start, ride.veil, amount) for ride, start, amount in zip(rides, inverted, amounts, strict=True)
+            hidden_latent(start, ride.veil, amount)
+            for ride, start, amount in zip(rides, inverted, amounts, strict=True)
         ]
         pictures = self.carrier.regrow([ride.request for ride in rides], latents, self.carry.descent)
         return [_judged(*row) for row in zip(rides, pictures, solved, strict=True)]
@@ -131,7 +132,7 @@ class Carrying(ByGenerator):
         """The face that the key's noise alone grows into."""
         try:
             inverted = self._inverted([ride], [ride.original])
-            latents = [_hidden(start, ride.veil, 0.0) for start in inverted]
+            latents = [hidden_latent(start, ride.veil, 0.0) for start in inverted]
             (picture,) = self.carrier.regrow([ride.request], latents, self.carry.descent)
             result = _judged(ride, picture, False)
         except Exception as error:  # as in `_grown`
@@ -151,8 +152,7 @@ class Carrying(ByGenerator):
         return [_decibels(ride.carriage.own, picture, ride.original) for (ride, _), picture in pairs]
 
     def _inverted(self, rides: Sequence[_Ride], pictures: Sequence[Float]) -> list[Inverted]:
-        own = [np.where(ride.carriage.own, p, np.float32(0)) for ride, p in zip(rides, pictures, strict=True)]
-        return self.carrier.invert([ride.request for ride in rides], own, self.carry.descent)
+        return self.carrier.invert([ride.request for ride in rides], pictures, self.carry.descent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,8 +191,7 @@ def recovered(carrier: FaceCarrier, carry: Carry, faces: Sequence[tuple[CarryReq
     Elements that carry nothing stay as they are seen.
     """
     requests = [request for request, _, _ in faces]
-    own = [np.where(request.tile.mask, picture, np.float32(0)) for request, _, picture in faces]
-    inverted = carrier.invert(requests, own, carry.descent, READ_TOLERANCE)
+    inverted = carrier.invert(requests, [picture for _, _, picture in faces], carry.descent, READ_TOLERANCE)
     latents = [_shown(start, veil, carry.amount) for start, (_, veil, _) in zip(inverted, faces, strict=True)]
     grown = carrier.regrow(requests, latents, carry.descent)
     return [np.where(request.tile.mask, new, seen) for (request, _, seen), new in zip(faces, grown, strict=True)]
@@ -246,7 +245,7 @@ def _decibels(own: Mask, picture: Float, original: Float) -> float:
     return float(10 * np.log10(4 / max(float(np.square(error).mean()), 1e-12)))
 
 
-def _hidden(start: Inverted, veil: Veil, amount: float) -> Float:
+def hidden_latent(start: Inverted, veil: Veil, amount: float) -> Float:
     """The latent of the new face."""
     mixed = mix(np.nan_to_num(start.latent), start.noise, _signs(start, veil), amount)
     return damped(mixed, start.there, CALM)

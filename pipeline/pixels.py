@@ -91,6 +91,11 @@ class Rect:
         """Rows."""
         return self.y1 - self.y0
 
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Index of its pixels in a picture (H, W, …)."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
 
 def pixel_format(name: str, colorspace: int, color_range: int, height: int) -> PixelFormat:
     """What FFmpeg calls `name`, with its AVColorSpace and AVColorRange numbers; untagged pictures by their height.

@@ -20,6 +20,7 @@ from revisage.pipeline.composite import Likeness, PlacedFace
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes
 from revisage.pipeline.types import CropTemplate, Float, Image
 
+Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 WAITING_FRAMES = 32  # most frames held back while a batch fills; bounds memory
 BLANK = 2.0  # grey levels: a painted face whose standard deviation is below this is no face
@@ -139,15 +140,15 @@ class ByGenerator:
 
 
 def gathered(
-    pictures: Iterable[Picture], prepare: Callable[[Picture], list[Prepared]], batch_size: int
-) -> Iterator[list[tuple[Picture, list[Prepared]]]]:
-    """Pictures with what `prepare` makes of their faces, in runs of at least `batch_size` faces where there are any.
+    frames: Iterable[Item], prepare: Callable[[Item], list[Prepared]], batch_size: int
+) -> Iterator[list[tuple[Item, list[Prepared]]]]:
+    """Frames with what `prepare` makes of their faces, in runs of at least `batch_size` faces where there are any.
 
     No run is longer than `WAITING_FRAMES`.
     """
-    waiting: list[tuple[Picture, list[Prepared]]] = []
-    for picture in pictures:
-        waiting.append((picture, prepare(picture)))
+    waiting: list[tuple[Item, list[Prepared]]] = []
+    for frame in frames:
+        waiting.append((frame, prepare(frame)))
         faces = sum(len(prepared) for _, prepared in waiting)
         if faces >= batch_size or len(waiting) == WAITING_FRAMES or not faces:
             yield waiting

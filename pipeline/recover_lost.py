@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 
 from revisage.models.base import CarryRequest, Detector, FaceCarrier, Landmarker
-from revisage.models.latents import Veil, identity_code
+from revisage.models.latents import Veil
 from revisage.pipeline.carry import Carriage, Carry, found, lay_out, request_for, restoration, squares_near
 from revisage.pipeline.composite import PlacedFace, place
 from revisage.pipeline.convey import recovered
 from revisage.pipeline.errors import IndexFileError
+from revisage.pipeline.likeness import code_of, veil_of
 from revisage.pipeline.media import Frame, VideoReader, open_video, read_label
 from revisage.pipeline.pixels import Mask, blend
 from revisage.pipeline.recover import RecoverOptions, RecoverReport
@@ -171,13 +172,10 @@ class _Search:
             yield _Try(track.id, carriage, request, veil, seen)
 
     def _drawn(self, track: int, stretch: int) -> Veil:
-        key = keys.track_identity(self.label.secret, track)
-        noise, signs = (keys.track_stream(key, purpose, stretch).read for purpose in ("noise", "signs"))
-        return Veil.drawn(noise, signs, self.carrier.size)
+        return veil_of(keys.track_identity(self.label.secret, track), stretch, self.carrier.size)
 
     def _identity(self, track: int, person: int | None) -> Float:
-        face = keys.face_key(self.label.secret, track, person)
-        return identity_code(keys.track_stream(face, "identity").read, self.code_size)
+        return code_of(keys.face_key(self.label.secret, track, person), self.code_size)
 
 
 def _left(picture: Float, attempt: _Try) -> float:

@@ -21,16 +21,16 @@ from revisage.models.latents import Veil
 from revisage.pipeline.carry import Carriage, Carry, found, load, load_code, request_for, restoration
 from revisage.pipeline.convey import recovered
 from revisage.pipeline.errors import IndexFileError, MismatchError, TamperedError
+from revisage.pipeline.likeness import veil_of
 from revisage.pipeline.media import Frame, open_video, video_digest
 from revisage.pipeline.pixels import PixelFormat, align_rect, blend
+from revisage.pipeline.protect import gathered
 from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.types import Float, Progress, silent
-from revisage.pipeline.vault import keys
 from revisage.pipeline.vault.index import CONTESTED, TrackRecord, Unlocked, open_index
 from revisage.pipeline.vault.keys import SecretKey, TrackKey
 
 ROW = 15  # numbers before what this module reads: frame, box, five points
-WAITING_FRAMES = 32  # most frames held back while a batch fills; bounds memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,16 +129,8 @@ class _Job:
 
     def restored(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Every frame, in order."""
-        waiting: list[tuple[Frame, list[tuple[_Place, CarryRequest, Float]]]] = []
-        for frame in frames:
-            self.frames += 1
-            seen = [self._seen(place, frame) for place in self.places.pop(frame.index, [])]
-            waiting.append((frame, seen))
-            faces = sum(len(own) for _, own in waiting)
-            if faces >= self.batch_size or len(waiting) == WAITING_FRAMES or not faces:
-                yield from self._pasted(waiting)
-                waiting = []
-        yield from self._pasted(waiting)
+        for waiting in gathered(frames, self._all_seen, self.batch_size):
+            yield from self._pasted(waiting)
 
     def check_complete(self) -> None:
         if self.places or self.frames != self.planned:
@@ -161,6 +153,10 @@ class _Job:
                 raise TamperedError(f"track {record.id} has no identity code: get a sound copy of the index")
             before = load(row[ROW], before, self.carrier.size)
             self.places.setdefault(row[0], []).append(_Place(record.id, before, stretch))
+
+    def _all_seen(self, frame: Frame) -> list[tuple[_Place, CarryRequest, Float]]:
+        self.frames += 1
+        return [self._seen(place, frame) for place in self.places.pop(frame.index, [])]
 
     def _seen(self, place: _Place, frame: Frame) -> tuple[_Place, CarryRequest, Float]:
         height, width = frame.planes[0].shape
@@ -193,8 +189,6 @@ class _Job:
 def _veils(unlocked: Unlocked, size: int) -> Callable[[int, int], Veil]:
     @lru_cache(maxsize=64)
     def veil(track: int, stretch: int) -> Veil:
-        key = unlocked.track_keys[track]
-        noise, signs = (keys.track_stream(key, purpose, stretch).read for purpose in ("noise", "signs"))
-        return Veil.drawn(noise, signs, size)
+        return veil_of(unlocked.track_keys[track], stretch, size)
 
     return veil

@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from revisage.models.latents import Veil, identity_code, standard_normal
+from revisage.models.latents import Veil, standard_normal
 from revisage.pipeline.ahead import ahead
 from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
 from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_rect
 from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
+from revisage.pipeline.likeness import code_of, veil_of
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
 from revisage.pipeline.plan import fits
@@ -273,7 +274,7 @@ class _Job:
         def likeness(track: int) -> Likeness:
             key = keys.track_identity(self.access.secret, track)
             face = keys.face_key(self.access.secret, track, self.persons.get(track))
-            code = identity_code(keys.track_stream(face, "identity").read, method.code_size)
+            code = code_of(face, method.code_size)
             noise = standard_normal(keys.track_stream(face, "noise").read, method.noise_shape)
             return Likeness(code, noise, self._veil(key, method.size) if self.options.carry else None)
 
@@ -292,7 +293,7 @@ class _Job:
         if sealer is not None:
             masks = _owners(picture)
             for track, rect in sealed.items():
-                planes, mask = cut(picture.planes, self.fmt, rect), _within(masks[track], rect)
+                planes, mask = cut(picture.planes, self.fmt, rect), masks[track][rect.inside]
                 whole = Rect(0, 0, rect.width, rect.height)
                 paste(planes, self.fmt, whole, originals[track], mask)
                 sealer.add(track, picture.number, planes, mask)
@@ -365,8 +366,7 @@ class _Job:
 
         @lru_cache(maxsize=4)
         def drawn(stretch: int) -> Veil:
-            noise, signs = (keys.track_stream(key, purpose, stretch).read for purpose in ("noise", "signs"))
-            return Veil.drawn(noise, signs, size)
+            return veil_of(key, stretch, size)
 
         return lambda frame: drawn(self._stretch(frame))
 
@@ -427,13 +427,8 @@ def _owners(picture: Picture) -> dict[int, Mask]:
     times = np.zeros((height, width), np.uint8)
     for face in picture.faces:
         mask = np.zeros((height, width), np.bool_)
-        rect = face.region.rect
-        mask[rect.y0 : rect.y1, rect.x0 : rect.x1] = face.region.touched
+        mask[face.region.rect.inside] = face.region.touched
         touched[face.track] = mask
         times += mask
     alone = times == 1
     return {CONTESTED: times > 1, **{track: mask & alone for track, mask in touched.items()}}
-
-
-def _within(mask: Mask, rect: Rect) -> Mask:
-    return mask[rect.y0 : rect.y1, rect.x0 : rect.x1]

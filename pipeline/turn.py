@@ -18,9 +18,22 @@ class Turn:
     width: int  # of the stored frame
     height: int
 
+    @classmethod
+    def of(cls, rotation: float, width: int, height: int) -> Turn:
+        """For a stored frame of `width` x `height` that players turn by `rotation` degrees, counter-clockwise."""
+        return cls(round(rotation / 90) % 4, width, height)
+
     def upright(self, picture: Image) -> Image:
         """The stored picture (H, W, 3) as people see it."""
         return picture if self.quarters == 0 else np.ascontiguousarray(np.rot90(picture, self.quarters))
+
+    def upright_points(self, points: Float) -> Float:
+        """Points (N, 2) of the stored frame, pixel centres at whole numbers, in the upright picture."""
+        x, y = points[..., 0], points[..., 1]
+        right, bottom = self.width - 1, self.height - 1
+        turned = {0: (x, y), 1: (y, right - x), 2: (right - x, bottom - y), 3: (bottom - y, x)}[self.quarters]
+        there: Float = np.stack(turned, axis=-1).astype(np.float32)
+        return there
 
     def stored(self, sighting: Sighting) -> Sighting:
         """A sighting in the upright picture, in the stored frame."""

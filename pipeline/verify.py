@@ -179,7 +179,7 @@ class _Inspection:
         rotation = (filmed or shown).rotation  # that of the original: the output may have lost it
         self.fmt, self.width, self.height = shown.pix_fmt, shown.width, shown.height
         self.name = shown.path.name
-        self.turn = Turn(round(rotation / 90) % 4, shown.width, shown.height)
+        self.turn = Turn.of(rotation, shown.width, shown.height)
         recognizer = witnesses.recognizer if filmed is not None else None
         self.identities = Identities(recognizer) if recognizer is not None else None
         self.leaks: list[Leak] = []

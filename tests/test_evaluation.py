@@ -29,6 +29,7 @@ from revisage.pipeline.evaluation.portraits import Sitter, numbered, paint, seat
 from revisage.pipeline.evaluation.report import Attack, Figure, FilmReport, as_json, attack_rows, rows
 from revisage.pipeline.media import open_video
 from revisage.pipeline.run import JobOptions
+from revisage.pipeline.turn import Turn
 from revisage.pipeline.types import CropTemplate, Float, Image, Origin, Plan, Track, TrackedFace, VideoInfo
 
 FRAMES = 4
@@ -155,13 +156,10 @@ def test_the_private_folder_is_gone_afterwards() -> None:
 
 
 def test_landmarks_turn_with_the_picture() -> None:
-    class Turned:
-        rotation, width, height = 90, 7, 5
-
-    turn = films._Upright(Turned())  # type: ignore[arg-type]
+    turn = Turn.of(90, 7, 5)
     picture = np.zeros((5, 7, 3), np.uint8)
     picture[1, 4] = 255
-    (x, y), upright = turn.points(np.array([[4, 1]], np.float32))[0].astype(int), turn.picture(picture)
+    (x, y), upright = turn.upright_points(np.array([[4, 1]], np.float32))[0].astype(int), turn.upright(picture)
     assert upright.shape == (7, 5, 3)
     assert upright[y, x, 0] == 255
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from revisage.models.device import Device, choose_device
 from revisage.models.folder import read_spec
 from revisage.models.generator import load_generator
 from revisage.models.inpaint import calmed
+from revisage.models.refiner import Refiner
 from revisage.models.sampler import ddim, trailing
 from revisage.pipeline.errors import DeviceError, ModelError
 
@@ -68,6 +71,27 @@ def test_code_and_noise_and_landmarks_matter(folder: Path) -> None:
     for change in ({"code": base.code[::-1].copy()}, {"noise": -base.noise}, {"landmarks": base.landmarks + 3}):
         (a, b) = generator.generate([base, request(0, **change)])
         assert np.abs(a.astype(int) - b).max() > 0, change
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_refiner_corrects_what_the_network_painted(folder: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    refiner = Refiner(width=8)
+    pictures, generators = [], []
+    for name, bias in (("as made", 0.0), ("brighter", 0.25)):
+        shutil.copytree(folder, tmp_path / name)
+        with torch.no_grad():
+            refiner.out.bias.fill_(bias)
+        refiner.save_pretrained(tmp_path / name / "refiner")
+    for place in (folder, tmp_path / "as made", tmp_path / "brighter"):
+        generators.append(load_generator(str(place), device=replace(device(), dtype=dtype), steps=1))
+        pictures.append(generators[-1].generate([request(0)])[0].astype(int))
+    plain, same, brighter = pictures
+    rounding = 1 if dtype == torch.float32 else 3  # grey levels
+    assert np.abs(same - plain).max() <= rounding
+    inside = (plain > 8) & (plain < 255 - 0.25 * 127.5 - 8)  # not clipped
+    assert inside.any()
+    assert np.abs((brighter - plain)[inside] - 0.25 * 127.5).max() <= 1 + rounding
 
 
 def test_memory_running_out_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

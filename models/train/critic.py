@@ -3,12 +3,15 @@
 `Critic` is a conditional patch discriminator (Isola et al., *Image-to-Image Translation with Conditional Adversarial
 Networks*, 2017) with spectral normalization and the hinge loss (Miyato et al. 2018), which sees augmented pictures only
 (Zhao et al., *Differentiable Augmentation for Data-Efficient GAN Training*, 2020): two thousand portraits are few.
+Most of its verdicts come from heads on the frozen maps of a network that knows faces (Sauer et al., *Projected GANs
+Converge Faster*, 2021): on its own it learnt so slowly that it took masks for faces.
 `FaceFeatures` compares two pictures by the embedded landmark network: where eyes, lids and lips are, and the maps it
 finds them by. Neither is exported. Knows no generator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -20,13 +23,16 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from revisage.models import landmarks
 
+PROJECTED = (64, 128, 256, 512)  # channels of the frozen maps
+VERDICTS = 2 + len(PROJECTED)
 SHIFT = 8  # pixels a picture is moved before the critic sees it, at most
 
 
 class Critic(nn.Module):
-    """(B, 7, S, S): picture, landmark drawing, mask -> the maps of every stage; the last two entries are its verdicts.
+    """(B, 7, S, S): picture, landmark drawing, mask; and the picture's frozen maps -> its own maps of every stage, then
+    `VERDICTS` verdicts; higher means photographed.
 
-    One verdict on patches of about a third of the face, one on the whole face; higher means photographed.
+    One verdict on patches of about a third of the face, one on the whole face, one on each of the frozen maps.
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
@@ -38,13 +44,25 @@ class Critic(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.patch = spectral_norm(nn.Conv2d(widths[-2], 1, 3, padding=1))
         self.whole = spectral_norm(nn.Conv2d(widths[-1], 1, 8))
+        self.heads = nn.ModuleList([_head(channels) for channels in PROJECTED])
 
-    def forward(self, seen: Tensor) -> list[Tensor]:
+    def forward(self, seen: Tensor, frozen: Sequence[Tensor]) -> list[Tensor]:
         maps: list[Tensor] = []
         for stage in self.stages:
             seen = stage(seen)
             maps.append(seen)
-        return [*maps, self.patch(maps[-2]), self.whole(maps[-1])]
+        projected = [head(stage) for head, stage in zip(self.heads, frozen, strict=True)]
+        return [*maps, self.patch(maps[-2]), self.whole(maps[-1]), *projected]
+
+
+def _head(channels: int, width: int = 64) -> nn.Sequential:
+    return nn.Sequential(
+        spectral_norm(nn.Conv2d(channels, width, 1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 1, 3, padding=1),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,13 +91,14 @@ class Augmentation:
 
 def verdict_loss(real: list[Tensor], painted: list[Tensor]) -> Tensor:
     """Hinge loss of the critic."""
-    losses = [F.relu(1 - r).mean() + F.relu(1 + p).mean() for r, p in zip(real[-2:], painted[-2:], strict=True)]
+    pairs = zip(real[-VERDICTS:], painted[-VERDICTS:], strict=True)
+    losses = [F.relu(1 - r).mean() + F.relu(1 + p).mean() for r, p in pairs]
     return cast(Tensor, sum(losses)) / len(losses)
 
 
 def realism(painted: list[Tensor]) -> Tensor:
     """Hinge loss of the painter."""
-    return -(painted[-2].mean() + painted[-1].mean()) / 2
+    return -cast(Tensor, sum(verdict.mean() for verdict in painted[-VERDICTS:])) / VERDICTS
 
 
 class FaceFeatures(nn.Module):
@@ -99,7 +118,8 @@ class FaceFeatures(nn.Module):
             x = layer(x)
             if x.dim() == 4:
                 maps.append(x)
-        return self.net.points(torch.relu(self.net.neck(x))).unflatten(1, (landmarks.POINTS, 2)), maps
+        moved = self.net.points(torch.relu(self.net.neck(x))).unflatten(1, (landmarks.POINTS, 2))
+        return self.net.mean_shape + moved, maps
 
 
 def likeness(real: list[Tensor], painted: list[Tensor]) -> Tensor:

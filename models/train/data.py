@@ -11,13 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from revisage.models import layout
+from revisage.models.scoring import DlibRecognizer
 from revisage.pipeline.types import Float, Image
 
 HOLDOUT = Path(__file__).with_name("holdout.txt")
@@ -28,10 +28,6 @@ HELD_OUT = 0.1  # share of the usable portraits
 MIN_INTEROCULAR = 30.0  # pixels
 MAX_OUTSIDE = 0.1  # share of the landmarks, forehead included, that may lie outside the picture
 MIN_CHROMA = 4.0  # mean distance between colour channels, in grey levels, below which a picture is monochrome
-
-# Vertices of the mesh in the order of dlib's five-point shape: outer and inner corner of the eye at the viewer's right,
-# the same of the other eye, base of the nose.
-_DLIB_SHAPE = (263, 362, 33, 133, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,15 +130,9 @@ def _image_path(folder: Path, name: str) -> Path:
 
 def _embeddings(portraits: Iterable[Portrait]) -> Iterator[Float | None]:
     """dlib's 128 numbers for each portrait, aligned by its landmarks; None where there are none."""
-    dlib, weights = import_module("dlib"), import_module("face_recognition_models")  # only this needs the extra
-    net = dlib.face_recognition_model_v1(weights.face_recognition_model_location())
+    recognizer = DlibRecognizer()
     for portrait in portraits:
-        picture = portrait.read()
-        corners = portrait.mesh[:, :2]
-        (x0, y0), (x1, y1) = corners.min(0).round().astype(int), corners.max(0).round().astype(int)
-        points = [dlib.point(*map(int, corners[i].round())) for i in _DLIB_SHAPE]
-        shape = dlib.full_object_detection(dlib.rectangle(int(x0), int(y0), int(x1), int(y1)), points)
-        vector = np.asarray(net.compute_face_descriptor(picture, shape), np.float32)
+        vector = recognizer.embed(portrait.read(), portrait.landmarks)
         yield vector if np.isfinite(vector).all() else None
 
 

@@ -33,14 +33,17 @@ from revisage.models import landmarks, layout
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
 from revisage.models.identity import IdentityEmbedding
 from revisage.models.inpaint import calmed
+from revisage.models.refiner import Refiner
 from revisage.models.sampler import ddim, trailing
-from revisage.models.train.critic import Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
+from revisage.models.train.critic import VERDICTS, Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
 from revisage.models.train.data import Portrait, load_portraits, split
 from revisage.models.train.recognizer import IdentityCodes, Recognizer
 from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
 SIZE, PATCH, CODE, CHANNELS = 128, 8, 64, (128, 192, 256)
+ALIKE = 0.5  # cosine of a code and what the recognizer reads from the painted face, at which they are one person
+STEPS = 2  # in use
 CALM = 4  # see `calmed`
 PROPORTIONS = 1.0  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
@@ -101,13 +104,14 @@ class Networks(nn.Module):
             class_embed_type="identity",
         )
         self.identity = IdentityEmbedding(CODE, 4 * CHANNELS[0])
+        self.refiner = Refiner()
 
     def predict(self, noisy: Tensor, batch: Batch, timesteps: Tensor) -> Tensor:
         """Clean picture (B, 3, SIZE, SIZE) predicted from the noisy one."""
-        seen = torch.cat([noisy, batch.removed, batch.mask * 2 - 1, batch.drawing], dim=1)
-        patches = F.pixel_unshuffle(seen, PATCH)
+        surroundings = torch.cat([batch.removed, batch.mask * 2 - 1, batch.drawing], dim=1)
+        patches = F.pixel_unshuffle(torch.cat([noisy, surroundings], dim=1), PATCH)
         out = self.unet(patches, timesteps, class_labels=self.identity(batch.code)).sample
-        return F.pixel_shuffle(out, PATCH)
+        return cast(Tensor, self.refiner(F.pixel_shuffle(out, PATCH), surroundings))
 
 
 def schedule() -> DDIMScheduler:
@@ -142,7 +146,7 @@ def _sitter(portrait: Portrait) -> Sitter:
     return Sitter(pixels, geometry.transform(portrait.landmarks, matrix), np.zeros(CODE, np.float32))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def coded(
     sitters: Sequence[Sitter], recognizer: Recognizer, codes: IdentityCodes | None = None
 ) -> tuple[list[Sitter], IdentityCodes]:
@@ -167,7 +171,7 @@ def sample(portrait: Sitter, rng: np.random.Generator, *, augment: bool = True) 
     dilate = 0.25
     if augment:
         matrix = _jitter(rng, SIZE, scale=0.07, turn=8, shift=0.025) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
-        dilate = rng.uniform(0.1, 0.6)
+        dilate = rng.uniform(0.25, 0.7)
     picture = geometry.crop(np.ascontiguousarray(pixels), matrix, SIZE)
     points = geometry.transform(points, matrix)
     if augment:
@@ -189,7 +193,7 @@ def _landmark_grid(points: Float) -> Float:
 
 def _ellipse(points: Float, rng: np.random.Generator) -> Gray:
     low, high = points.min(0), points.max(0)
-    centre, half = (low + high) / 2 + rng.normal(0, 3, 2), (high - low) / 2 * rng.uniform(0.95, 1.35, 2)
+    centre, half = (low + high) / 2 + rng.normal(0, 3, 2), (high - low) / 2 * rng.uniform(1.0, 1.5, 2)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     box = (tuple(map(float, centre)), tuple(map(float, 2 * half)), float(rng.normal(0, 5)))
     cv2.ellipse(mask, box, 255, -1)
@@ -282,17 +286,18 @@ def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespac
     others = torch.where(torch.arange(lent)[:, None] % 2 == 0, batch.code.roll(1, 0)[:lent], torch.randn(lent, CODE))
     blurred = (1 - BLUR**2) ** 0.5 * batch.code + BLUR * torch.randn_like(batch.code)
     both = replace(batch.take(rows), code=torch.cat([blurred, others]))
-    steps = torch.tensor(trailing(4))
-    later = steps[torch.randint(len(steps), (lent,))]
+    steps = torch.tensor(trailing(STEPS))
+    later = steps[torch.arange(lent) // 2 % len(steps)]
     t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), later])
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
     noise = torch.randn_like(both.clean)
     # In use noise is calm, and nothing else is known at the start.
     calm = (torch.rand(len(noise)) < 0.5) & (t == 999) | (torch.arange(len(noise)) >= count)
     noise = torch.where(calm[:, None, None, None], calmed(noise, CALM), noise)
+    clean = both.clean.clone()
+    (on,) = torch.nonzero(t[count:] < 999, as_tuple=True)
     with torch.no_grad():
-        guessed = nets.predict(noise[count:], both.take(slice(count, None)), torch.full((lent,), 999)).float()
-    clean = torch.cat([both.clean[:count], guessed])
+        clean[count + on] = nets.predict(noise[count + on], both.take(count + on), torch.full_like(on, 999)).float()
     predicted = nets.predict(signal * clean + noise_level * noise, both, t).float()
     return Painted(both, predicted * both.mask + both.clean * (1 - both.mask), predicted, count)
 
@@ -308,9 +313,23 @@ def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
 
 
 def tone_loss(made: Painted) -> Tensor:
-    """Light and tone of the rows painted as somebody else: they are the surroundings' business, not the code's."""
-    kept, wanted = made.picture[made.known :], made.batch.clean[made.known :]
-    return (F.avg_pool2d(kept, 32) - F.avg_pool2d(wanted, 32)).abs().mean()
+    """Light, tone and contrast of the rows painted as somebody else: the surroundings' business, not the code's."""
+    kept, wanted = (_tone(pictures[made.known :]) for pictures in (made.picture, made.batch.clean))
+    return (kept - wanted).abs().mean()
+
+
+def _tone(pictures: Tensor) -> Tensor:
+    """Mean and deviation of each channel in cells of a quarter of the side."""
+    means = F.avg_pool2d(pictures, SIZE // 4)
+    squares = F.avg_pool2d(pictures.square(), SIZE // 4)
+    return torch.cat([means, (squares - means.square()).clamp(min=1e-4).sqrt()], dim=1)
+
+
+def _openings(points: Tensor) -> Tensor:
+    """(B, POINTS, 2) -> (B, 3): gaps between the inner lips and between the lids of either eye."""
+    above = points[:, [layout.LIP_TOP, layout.LID_TOP_LEFT, layout.LID_TOP_RIGHT]]
+    below = points[:, [layout.LIP_BOTTOM, layout.LID_BOTTOM_LEFT, layout.LID_BOTTOM_RIGHT]]
+    return cast(Tensor, (below - above).norm(dim=-1))
 
 
 class Teachers(nn.Module):
@@ -322,8 +341,9 @@ class Teachers(nn.Module):
 
     def verdicts(self, picture: Tensor, batch: Batch, same: Augmentation) -> list[Tensor]:
         """The critic's maps and verdicts on `picture` (B, 3, SIZE, SIZE), painted or not, in the place of `batch`."""
-        maps: list[Tensor] = self.critic(same.apply(torch.cat([picture, batch.drawing, batch.mask * 2 - 1], dim=1)))
-        return maps
+        seen = same.apply(torch.cat([picture, batch.drawing, batch.mask * 2 - 1], dim=1))
+        verdicts: list[Tensor] = self.critic(seen, self.recognizer.stages(seen[:, :3]))
+        return verdicts
 
     def landmark_losses(self, made: Painted) -> tuple[Tensor, Tensor]:
         """Mean distance of the landmarks in interocular distances, all rows; likeness of the maps, own codes only."""
@@ -333,14 +353,18 @@ class Teachers(nn.Module):
                 points = torch.cat([points, points[: len(made.picture) - made.known]])
             found, painted_maps = self.features(made.picture, made.batch.grid)
         gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
-        return gaps.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
+        openings = (_openings(found) - _openings(points)).abs() / landmarks.INTEROCULAR
+        return gaps.mean() + 2 * openings.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
 
     def person_loss(self, made: Painted) -> Tensor:
-        """Whether the recognizer reads the code back, as often from own faces as from others': one less the cosine."""
+        """How far the recognizer is from reading the code back, as often from own faces as from others'.
+
+        A cosine of `ALIKE` is enough: beyond that faces become caricatures.
+        """
         lent = len(made.picture) - made.known
         rows = torch.cat([torch.arange(lent), torch.arange(made.known, len(made.picture))])
         read = self.codes.of(self.recognizer(made.picture[rows]))
-        return 1 - F.cosine_similarity(read, made.batch.code[rows]).mean()
+        return F.relu(ALIKE - F.cosine_similarity(read, made.batch.code[rows])).mean()
 
 
 def learn(
@@ -371,7 +395,7 @@ def taught(teachers: Teachers, made: Painted, same: Augmentation, args: argparse
         "places": args.places * places,
         "maps": args.maps * maps,
         "person": args.person * teachers.person_loss(made),
-        "looks": args.looks * likeness(real[:-2], [f[: made.known] for f in fake[:-2]]),
+        "looks": args.looks * likeness(real[:-VERDICTS], [f[: made.known] for f in fake[:-VERDICTS]]),
         "tone": args.tone * tone_loss(made),
         "real": args.real * realism(fake),
     }
@@ -394,7 +418,7 @@ def paint(nets: Networks, batch: Batch, noise: Tensor, steps: int) -> Tensor:
     return ddim(denoise, calmed(noise, CALM), trailing(steps), alphas())
 
 
-def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int = 4) -> None:
+def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int = STEPS) -> None:
     """Rows: held-out people. Columns: original, removed, own code, four drawn codes with their noise."""
     rng = np.random.default_rng(1)
     torch_rng = torch.Generator().manual_seed(1)
@@ -414,7 +438,7 @@ def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int
 
 def export(nets: Networks, folder: Path) -> None:
     """A diffusers folder in half precision, plus `revisage.json`."""
-    for name, model in (("unet", nets.unet), ("identity", nets.identity)):
+    for name, model in (("unet", nets.unet), ("identity", nets.identity), ("refiner", nets.refiner)):
         deepcopy(model).half().save_pretrained(folder / name, safe_serialization=True)
     schedule().save_pretrained(folder / "scheduler")
     about = {
@@ -426,7 +450,7 @@ def export(nets: Networks, folder: Path) -> None:
         "patch": PATCH,
         "code_size": CODE,
         "template": {"name": FACE_TEMPLATE.name, "points": [list(p) for p in FACE_TEMPLATE.points]},
-        "steps": 4,
+        "steps": STEPS,
         "calm": CALM,
         "proportions": PROPORTIONS,
     }
@@ -450,7 +474,7 @@ def train(args: argparse.Namespace) -> None:
     nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(nets).requires_grad_(False)
     teachers = Teachers(recognizer, codes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    painter = _optimizer({nets.unet: args.rate, nets.identity: 5 * args.rate})
+    painter = _optimizer({nets.unet: args.rate, nets.identity: 5 * args.rate, nets.refiner: 2 * args.rate})
     judge = _optimizer({teachers.critic: 3 * args.rate})
     parts = {"nets": nets, "average": average, "critic": teachers.critic, "painter": painter, "judge": judge}
     step = _resume(run / "last.pt", parts)
@@ -482,9 +506,11 @@ def _optimizer(rates: Mapping[nn.Module, float]) -> Optimizer:
 
 
 def _start_from(nets: Networks, folder: Path) -> None:
-    """Take the two exported networks of a model folder."""
+    """Take the exported networks of a model folder."""
     nets.unet.load_state_dict(UNet2DModel.from_pretrained(folder / "unet").state_dict())
     nets.identity.load_state_dict(IdentityEmbedding.from_pretrained(folder / "identity").state_dict())
+    if (folder / "refiner").is_dir():
+        nets.refiner.load_state_dict(Refiner.from_pretrained(folder / "refiner").state_dict())
 
 
 def _resume(path: Path, parts: Mapping[str, nn.Module | Optimizer]) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 SIDE = 160  # pixels; the network was trained at 224, and averages over whatever it gets
 BLOCKS = 13
 _STRIDES = {2: 2, 4: 2, 6: 2, 12: 2}  # of the depthwise layers, by number from 1
+_STAGES = (2, 6, 10, 22)  # layers after which maps are taken: the last ones of strides 2, 4, 8, all but two of 16
 _MEAN = (103.939, 116.779, 123.68)  # blue, green, red
 _LUMA = (0.299, 0.587, 0.114)  # red, green, blue
 # Cuts eyes to chin, half an interocular distance around them, out of a training crop; `affine_grid` matrix.
@@ -72,12 +73,23 @@ class Recognizer(nn.Module):
         size = [len(pictures), 3, SIDE, SIDE]
         grid = F.affine_grid(torch.tensor(CROP).expand(len(pictures), 2, 3), size, align_corners=False)
         x = _levelled(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False))
-        x = (x + 1) * 127.5 - torch.tensor(_MEAN).view(3, 1, 1)
-        for layer in self.layers:
+        return F.normalize(self._layer_by_layer(x, len(self.layers))[-1].mean((2, 3)).float())
+
+    def stages(self, pictures: Tensor) -> list[Tensor]:
+        """Maps of whole pictures, in colour, at strides 2, 4, 8 and 16: (B, 64 … 512, S / stride, S / stride)."""
+        maps = self._layer_by_layer(pictures, _STAGES[-1] + 1)
+        return [maps[i] for i in _STAGES]
+
+    def _layer_by_layer(self, pictures: Tensor, count: int) -> list[Tensor]:
+        """What the first `count` layers give, of RGB in -1..1."""
+        x = (pictures.flip(1) + 1) * 127.5 - torch.tensor(_MEAN).view(3, 1, 1)
+        maps: list[Tensor] = []
+        for layer in self.layers[:count]:
             # TensorFlow's padding: a stride of two pads below and at the right only.
             x = F.pad(x, (0, 1, 0, 1)) if layer.stride == (2, 2) else x
             x = F.relu6(layer(x))
-        return F.normalize(x.mean((2, 3)).float())
+            maps.append(x)
+        return maps
 
 
 def _levelled(pictures: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from revisage.pipeline.evaluation import measures
 from revisage.pipeline.evaluation.judges import Judges, Seen
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, container_of, default_codec, open_video
 from revisage.pipeline.pixels import Mask
+from revisage.pipeline.turn import Turn
 from revisage.pipeline.types import Float, Image, Plan, Progress, Track, TrackedFace, silent
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where Linux has it
@@ -87,12 +88,12 @@ def watch(video: Path, plan: Plan, judges: Judges, progress: Progress = silent) 
     logs = {track.id: _Log(track) for track in plan.tracks}
     by_frame = plan.by_frame()
     with open_video(video) as opened:
-        turn = _Upright(opened)
+        turn = Turn.of(opened.rotation, opened.width, opened.height)
         for frame in progress(opened.frames(), label=f"judge {video.stem}", total=plan.video.frames):
             faces = [(track, face) for track, face in by_frame.get(frame.index, ()) if face.landmarks is not None]
             if faces:
-                picture = turn.picture(frame.rgb())
-                shapes = [turn.points(face.landmarks) for _, face in faces if face.landmarks is not None]
+                picture = turn.upright(frame.rgb())
+                shapes = [turn.upright_points(face.landmarks) for _, face in faces if face.landmarks is not None]
                 rows = judges.look(picture, shapes)
                 for i, (track, _) in enumerate(faces):
                     logs[track.id].add(frame.index, shapes[i], rows[i : i + 1], measures.texture(picture, shapes[i]))
@@ -176,25 +177,6 @@ class _Log:
     def closed(self) -> Watched:
         seen, change = Seen.joined(self._seen), np.array(self._change, np.float32)
         return Watched(self.track, np.array(self.frames), np.stack(self._driving), seen, change)
-
-
-class _Upright:
-    """From the stored frame to the picture as players show it; judges want faces upright."""
-
-    def __init__(self, video: VideoReader) -> None:
-        self._quarters = round(video.rotation / 90) % 4
-        self._sides = (video.width, video.height)
-
-    def picture(self, stored: Image) -> Image:
-        return np.ascontiguousarray(np.rot90(stored, self._quarters))
-
-    def points(self, stored: Float) -> Float:
-        """(N, 2), pixel centres at whole numbers."""
-        moved, (width, height) = stored, self._sides
-        for _ in range(self._quarters):  # counter-clockwise: x -> y, y -> width - 1 - x
-            moved = np.stack([moved[:, 1], width - 1 - moved[:, 0]], -1)
-            width, height = height, width
-        return moved
 
 
 def _face_pixels(frame: Frame, video: VideoReader, faces: Sequence[tuple[Track, TrackedFace]]) -> Mask:

@@ -58,9 +58,8 @@ class Masks:
             placed = place(track.id, face, FACE_TEMPLATE, 1, fmt, width, height, whole)
             if placed is None:
                 continue
-            rect = placed.region.rect
             own = np.zeros((height, width), np.bool_)
-            window = np.s_[rect.y0 : rect.y1, rect.x0 : rect.x1]
+            window = placed.region.rect.inside
             own[window] = placed.region.cover
             cover[window] |= placed.region.cover
             touched[window] |= placed.region.touched

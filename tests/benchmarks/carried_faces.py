@@ -299,8 +299,8 @@ class Hidden:
     def _inverted(self) -> tuple[list[tuple[convey.CarryRequest, Veil, Float]], list[Inverted]]:
         """The faces as filmed, and the latents that they come from."""
         faces = self._faces(self.truth(), RIGHT)
-        own = [np.where(request.tile.mask, picture, np.float32(0)) for request, _, picture in faces]
-        return faces, self.bench.carrier.invert([request for request, _, _ in faces], own, self.carry.descent)
+        requests, pictures = ([face[part] for face in faces] for part in (0, 2))
+        return faces, self.bench.carrier.invert(requests, pictures, self.carry.descent)
 
     def _faces(self, pictures: Sequence[Float], key: int) -> list[tuple[convey.CarryRequest, Veil, Float]]:
         rows = []

@@ -16,13 +16,13 @@ import numpy as np
 
 from revisage.models import layout
 from revisage.models.base import CarryRequest, Descent, FaceCarrier, Inverted
-from revisage.models.latents import Stream, Veil, damped, identity_code, mix, undamped, unmix
+from revisage.models.latents import Stream, Veil, identity_code, undamped, unmix
 from revisage.models.scoring import SAME_PERSON, DlibRecognizer
 from revisage.pipeline import carry as carrying
 from revisage.pipeline import geometry
 from revisage.pipeline.carry import Carriage, Carry
 from revisage.pipeline.composite import PlacedFace, place
-from revisage.pipeline.convey import CALM, recovered
+from revisage.pipeline.convey import CALM, hidden_latent, recovered
 from revisage.pipeline.evaluation import measures
 from revisage.pipeline.evaluation.films import Watched
 from revisage.pipeline.evaluation.portraits import Sitter
@@ -78,10 +78,7 @@ class Bench:
         requests = [self.request(shot, shot.original, seed, veil) for shot in shots]
         sources = self.invert(requests, [shot.original for shot in shots])
         signs = [_corner(veil.signs, source.latent) for source in sources]
-        mixed = [
-            damped(mix(np.nan_to_num(s.latent), s.noise, g, carry), s.there, CALM)
-            for s, g in zip(sources, signs, strict=True)
-        ]
+        mixed = [hidden_latent(source, veil, carry) for source in sources]
         grown = self.carrier.regrow(requests, mixed, self.descent)
         frames = [_published(*row) for row in zip(shots, requests, grown, strict=True)]
         reads = [carrying.found(s.carriage, planes, s.fmt) for s, planes in zip(shots, frames, strict=True)]
@@ -92,8 +89,7 @@ class Bench:
 
     def invert(self, requests: Sequence[CarryRequest], pictures: Sequence[Float]) -> list[Inverted]:
         """The latents of what carries in `pictures`."""
-        own = [np.where(q.tile.mask, p, np.float32(0)) for q, p in zip(requests, pictures, strict=True)]
-        return self.carrier.invert(requests, own, self.descent)
+        return self.carrier.invert(requests, pictures, self.descent)
 
     def veil(self, seed: str) -> Veil:
         """Noise and signs."""
@@ -297,8 +293,7 @@ def _rgb(planes: Planes, fmt: PixelFormat) -> Image:
 def _mask(shot: Shot) -> Mask:
     width, height = shot.size
     mask = np.zeros((height, width), np.bool_)
-    rect = shot.face.region.rect
-    mask[rect.y0 : rect.y1, rect.x0 : rect.x1] = shot.face.region.cover
+    mask[shot.face.region.rect.inside] = shot.face.region.cover
     return mask
 
 

@@ -1,0 +1,22 @@
+"""What a key says of a new face: its identity code, and the noise and signs that hide an old one in its pixels.
+
+The one place where streams of a key become numbers; whoever anonymizes and whoever recovers must get the same. Knows no
+file and no network.
+"""
+
+from __future__ import annotations
+
+from revisage.models.latents import Veil, identity_code
+from revisage.pipeline.types import Float
+from revisage.pipeline.vault.keys import FaceKey, TrackKey, track_stream
+
+
+def code_of(face: TrackKey | FaceKey, size: int) -> Float:
+    """(size,) float32: who the new face is. A track without a person has a face of its own."""
+    return identity_code(track_stream(face, "identity").read, size)
+
+
+def veil_of(key: TrackKey, stretch: int, size: int) -> Veil:
+    """For crops of side `size` in one stretch of time of a track."""
+    noise, signs = (track_stream(key, purpose, stretch).read for purpose in ("noise", "signs"))
+    return Veil.drawn(noise, signs, size)
