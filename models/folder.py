@@ -199,6 +199,8 @@ def scheduler(kind: Any, folder: Path) -> Any:
 
 
 def _read(kind: Any, folder: Path, **options: Any) -> Any:
+    if not folder.is_dir():
+        raise ModelError(f"{folder.parent} is incomplete: it has no folder {folder.name}")
     try:
         return kind.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """Family `inpaint`: a pixel-space `UNet2DModel` on patches, as `models/train/face.py` trains it. Knows no key.
 
-It sees the picture with the face removed, the mask, a drawing of the landmarks, and an identity code through the class
-embedding; it predicts the clean picture. Where the folder has a `Refiner`, that corrects every prediction.
+It sees the picture with the face removed, the mask, a drawing of the landmarks, and the look of the identity code drawn
+over them; it predicts the clean picture, which a `Refiner` finishes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor
 
+from revisage.models.appearance import Appearance, Artist
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import draw_landmarks
 from revisage.models.device import Device
 from revisage.models.family import Scene, scaled, stacked
 from revisage.models.folder import InpaintSpec, network, scheduler
-from revisage.models.identity import IdentityEmbedding
 from revisage.models.proportions import proportions, reshaped
 from revisage.models.quick import SplitInput, quickened
 from revisage.models.refiner import Refiner
+from revisage.pipeline.types import Float
 
 
 class Inpaint:
@@ -37,8 +38,8 @@ class Inpaint:
         self._input = SplitInput(self._unet.conv_in, 3 * spec.patch**2)
         self._unet.conv_in = self._input
         quickened(self._unet, device)
-        self._identity: IdentityEmbedding = network(IdentityEmbedding, folder / "identity", device)
-        self._refiner = _refiner(folder / "refiner", device)
+        self._refiner: Refiner = quickened(network(Refiner, folder / "refiner", device), device)
+        self._artist = Artist(network(Appearance, folder / "appearance", device.exact))
         self.alphas: Tensor = scheduler(DDIMScheduler, folder / "scheduler").alphas_cumprod
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -51,20 +52,22 @@ class Inpaint:
 
     def scene(self, batch: Sequence[FaceRequest]) -> Scene:
         """See `Family.scene`. The noise loses its lowest frequencies where the folder says so."""
-        code = stacked([r.code for r in batch], self._device).to(self._device.dtype)
-        embedding = self._identity(code)
-        seen = torch.cat([self._picture(batch), self._drawing(batch)], dim=1)
-        constant = self._input.split(self._patches(seen))
-        seen = seen.to(self._device.dtype)
+        seen, look = self.conditions(batch)
+        constant = self._input.split(self._patches(torch.cat([seen, look], dim=1)))
+        seen, look = seen.to(self._device.dtype), look.to(self._device.dtype)
 
         def denoise(x: Tensor, t: int) -> Tensor:
-            patches = torch.cat([self._patches(x), constant], dim=1)
-            out = self._unet(patches, t, class_labels=embedding).sample
-            painted = F.pixel_shuffle(out, self.spec.patch)
-            return (painted if self._refiner is None else self._refiner(painted, seen)).float()
+            coarse = self._unet(torch.cat([self._patches(x), constant], dim=1), t).sample
+            finished: Tensor = self._refiner(coarse, x.to(self._device.dtype), seen, look)
+            return finished.float()
 
         noise = stacked([r.noise for r in batch], self._device)
         return Scene(calmed(noise, self.spec.calm), denoise)
+
+    def conditions(self, batch: Sequence[FaceRequest]) -> tuple[Tensor, Tensor]:
+        """Float32: the picture with the face removed, the mask and the drawing (B, 7, S, S); the look (B, 3, S, S)."""
+        shapes = [reshaped(r.landmarks, proportions(r.code, self.spec.proportions)) for r in batch]
+        return torch.cat([self._picture(batch), self._drawing(shapes)], dim=1), self._look(batch, shapes)
 
     def _patches(self, pictures: Tensor) -> Tensor:
         """(B, C, S, S) -> (B, C * patch^2, S / patch, S / patch) in the network's number type."""
@@ -76,13 +79,13 @@ class Inpaint:
         mask = stacked([r.mask for r in batch], self._device)
         return scaled(torch.cat([background, mask[..., None]], dim=-1))
 
-    def _drawing(self, batch: Sequence[FaceRequest]) -> Tensor:
-        shapes = [reshaped(r.landmarks, proportions(r.code, self.spec.proportions)) for r in batch]
+    def _drawing(self, shapes: Sequence[Float]) -> Tensor:
         return scaled(stacked([draw_landmarks(shape, self.spec.size) for shape in shapes], self._device))
 
-
-def _refiner(folder: Path, device: Device) -> Refiner | None:
-    return quickened(network(Refiner, folder, device), device) if folder.is_dir() else None
+    def _look(self, batch: Sequence[FaceRequest], shapes: Sequence[Float]) -> Tensor:
+        """(B, 3, S, S): whom to paint, see `Artist`."""
+        drawn = [self._artist.draw(r.code, shape, self.spec.size) for r, shape in zip(batch, shapes, strict=True)]
+        return stacked(drawn, self._device).permute(0, 3, 1, 2)
 
 
 def calmed(noise: Tensor, cell: int) -> Tensor:

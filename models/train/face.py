@@ -1,12 +1,14 @@
 """Trains `revisage-face`, the embedded generator, from portraits of people who do not exist.
 
-    python -m revisage.models.train.face --portraits FOLDER --recognizer faceres.json --run runs/face [--minutes M]
+    python -m revisage.models.train.appearance FOLDER --out START/appearance
+    python -m revisage.models.train.face --portraits FOLDER --recognizer faceres.json --start START --run runs/face
 
 Pixel-space diffusion on a patchified crop: 128 x 128 pixels become a 16 x 16 grid of 8 x 8 patches, and the network
 predicts the clean picture itself (Li & He, *Back to Basics: Let Denoising Generative Models Denoise*, 2025, on why the
-clean picture is the target that survives large patches). Schedule: squared cosine with zero terminal SNR (Lin et al.,
-*Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2023). Resumes from `RUN/last.pt`; writes
-`RUN/contact.png` to look at and the diffusers folder `RUN/export`.
+clean picture is the target that survives large patches). Who is to be painted it is shown as a picture, drawn into the
+pose by `models/appearance.py`: first everybody's own look, read off the portrait, then a drawn one. Schedule: squared
+cosine with zero terminal SNR (Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2023).
+Resumes from `RUN/last.pt`; writes `RUN/contact.png` to look at and the diffusers folder `RUN/export`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,25 +32,27 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from revisage.models import landmarks, layout
+from revisage.models.appearance import Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
-from revisage.models.identity import IdentityEmbedding
 from revisage.models.inpaint import calmed
+from revisage.models.proportions import proportions, reshaped
 from revisage.models.refiner import Refiner
 from revisage.models.sampler import ddim, trailing
-from revisage.models.train.critic import VERDICTS, Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
+from revisage.models.train.appearance import Mould, read_code
+from revisage.models.train.critic import Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
 from revisage.models.train.data import Portrait, load_portraits, split
-from revisage.models.train.recognizer import IdentityCodes, Recognizer
+from revisage.models.train.recognizer import Recognizer
 from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
-SIZE, PATCH, CODE, CHANNELS = 128, 8, 64, (128, 192, 256)
-ALIKE = 0.5  # cosine of a code and what the recognizer reads from the painted face, at which they are one person
+SIZE, PATCH, CHANNELS = 128, 8, (128, 192, 256)
 STEPS = 2  # in use
 CALM = 4  # see `calmed`
 PROPORTIONS = 1.0  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
+UNLIKE = 0.08  # share of the portraits left out: what their codes say of them is furthest from what is seen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +61,7 @@ class Sitter:
 
     pixels: Image  # (KEPT, KEPT, 3) RGB
     landmarks: Float  # (135, 2) in its pixels
-    code: Float  # (CODE,), who it is
+    code: Float  # (code size,), who it is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +72,8 @@ class Batch:
     removed: Tensor  # (B, 3, SIZE, SIZE)
     mask: Tensor  # (B, 1, SIZE, SIZE) in 0..1
     drawing: Tensor  # (B, 3, SIZE, SIZE)
-    code: Tensor  # (B, CODE), who is seen
+    look: Tensor  # (B, 3, SIZE, SIZE), who is to be painted; logarithms
+    points: Tensor  # (B, POINTS, 2), where, in sides of the landmark network's crop
     grid: Tensor  # (B, 112, 112, 2), cuts the landmark network's crop out of `clean`, as `F.grid_sample` takes it
 
     def take(self, rows: slice | Tensor) -> Batch:
@@ -83,35 +88,34 @@ class Row:
     picture: Image  # (SIZE, SIZE, 3)
     mask: Gray  # (SIZE, SIZE), 255 where to paint
     drawing: Image  # (SIZE, SIZE, 3)
-    code: Float  # (CODE,)
+    look: Float  # (SIZE, SIZE, 3), logarithms
+    points: Float  # (POINTS, 2), in sides of the landmark network's crop
     grid: Float  # (112, 112, 2)
+    landmarks: Float  # (135, 2), in pixels
 
 
 class Networks(nn.Module):
-    """All that is exported."""
+    """All that is exported and learns."""
 
     def __init__(self) -> None:
         super().__init__()
         self.unet = UNet2DModel(
             sample_size=SIZE // PATCH,
-            in_channels=(3 + 3 + 1 + 3) * PATCH**2,
-            out_channels=3 * PATCH**2,
+            in_channels=(3 + 3 + 1 + 3 + 3) * PATCH**2,
+            out_channels=Refiner.channels(PATCH),
             block_out_channels=CHANNELS,
             layers_per_block=1,
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
             attention_head_dim=32,
-            class_embed_type="identity",
         )
-        self.identity = IdentityEmbedding(CODE, 4 * CHANNELS[0])
-        self.refiner = Refiner()
+        self.refiner = Refiner(PATCH)
 
     def predict(self, noisy: Tensor, batch: Batch, timesteps: Tensor) -> Tensor:
         """Clean picture (B, 3, SIZE, SIZE) predicted from the noisy one."""
         surroundings = torch.cat([batch.removed, batch.mask * 2 - 1, batch.drawing], dim=1)
-        patches = F.pixel_unshuffle(torch.cat([noisy, surroundings], dim=1), PATCH)
-        out = self.unet(patches, timesteps, class_labels=self.identity(batch.code)).sample
-        return cast(Tensor, self.refiner(F.pixel_shuffle(out, PATCH), surroundings))
+        patches = F.pixel_unshuffle(torch.cat([noisy, surroundings, batch.look], dim=1), PATCH)
+        return cast(Tensor, self.refiner(self.unet(patches, timesteps).sample, noisy, surroundings, batch.look))
 
 
 def schedule() -> DDIMScheduler:
@@ -132,62 +136,67 @@ def alphas() -> Tensor:
     return cast(Tensor, schedule().alphas_cumprod)
 
 
-def load(portraits: Sequence[Portrait]) -> list[Sitter]:
-    """Read and crop; two at a time."""
+def load(portraits: Sequence[Portrait], mould: Mould, appearance: Appearance, *, drop: float = 0.0) -> list[Sitter]:
+    """Read, crop and read their codes; without the share `drop` that codes describe worst."""
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(_sitter, portraits))
+        read = list(pool.map(lambda portrait: _sitter(portrait, mould, appearance), portraits))
+    limit = np.quantile([unlike for _, unlike in read], 1 - drop)
+    return [sitter for sitter, unlike in read if unlike <= limit]
 
 
-def _sitter(portrait: Portrait) -> Sitter:
+def _sitter(portrait: Portrait, mould: Mould, appearance: Appearance) -> tuple[Sitter, float]:
     centre = np.asarray(FACE_TEMPLATE.points) - 0.5
     wide = CropTemplate("wide", tuple((x, y) for x, y in centre / MARGIN + 0.5))
     matrix = geometry.align(layout.five_points(portrait.landmarks), wide, KEPT)
     pixels = geometry.crop(portrait.read(), matrix, KEPT)
-    return Sitter(pixels, geometry.transform(portrait.landmarks, matrix), np.zeros(CODE, np.float32))
+    code, unlike = read_code(portrait, mould, appearance)
+    return Sitter(pixels, geometry.transform(portrait.landmarks, matrix), code), unlike
 
 
-@torch.no_grad()
-def coded(
-    sitters: Sequence[Sitter], recognizer: Recognizer, codes: IdentityCodes | None = None
-) -> tuple[list[Sitter], IdentityCodes]:
-    """The same with their codes; where no `codes` are given, these are fitted to them."""
-    rng = np.random.default_rng(0)
-    embeddings = []
-    for i in range(0, len(sitters), 16):
-        pictures = make_batch([sample(sitter, rng, augment=False) for sitter in sitters[i : i + 16]]).clean
-        embeddings.append(recognizer(pictures) + recognizer(pictures.flip(-1)))
-    found = torch.cat(embeddings)
-    codes = codes or IdentityCodes.fit(found, CODE)
-    written = codes.of(found).numpy()
-    return [replace(sitter, code=code) for sitter, code in zip(sitters, written, strict=True)], codes
-
-
-def sample(portrait: Sitter, rng: np.random.Generator, *, augment: bool = True) -> Row:
+def sample(portrait: Sitter, artist: Artist, rng: np.random.Generator, *, augment: bool = True) -> Row:
     """A training crop, what is painted of it, the landmark drawing, and who it is."""
-    pixels, points = portrait.pixels, portrait.landmarks
+    pixels, points, code = portrait.pixels, portrait.landmarks, portrait.code
     if augment and rng.random() < 0.5:
         pixels, points = pixels[:, ::-1], layout.mirror(points, KEPT)
     matrix = geometry.align(layout.five_points(points), FACE_TEMPLATE, SIZE)
-    dilate = 0.25
+    dilate = 0.45  # in use: 0.25 for what landmarks miss, 0.2 for the seam
     if augment:
         matrix = _jitter(rng, SIZE, scale=0.07, turn=8, shift=0.025) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
-        dilate = rng.uniform(0.25, 0.7)
+        dilate = rng.uniform(0.35, 0.6)
+        code = (1 - BLUR**2) ** 0.5 * code + BLUR * rng.standard_normal(len(code))
     picture = geometry.crop(np.ascontiguousarray(pixels), matrix, SIZE)
     points = geometry.transform(points, matrix)
     if augment:
         picture = _degrade(_colour(picture, rng, 0.15), rng)
         points = points + rng.normal(0, rng.uniform(0, 0.6), points.shape).astype(np.float32)
     mask = face_mask(points, SIZE, dilate=dilate)
-    if augment and rng.random() < 0.5:
+    if augment and rng.random() < 0.25:
         mask |= _ellipse(points, rng)
-    return Row(picture, mask, draw_landmarks(points, SIZE), portrait.code, _landmark_grid(points))
+    return _cast(picture, mask, points, points, code, artist)
 
 
-def _landmark_grid(points: Float) -> Float:
+def recast(row: Row, code: Float, artist: Artist) -> Row:
+    """The same place with somebody else to paint in it, as in use: with that person's proportions."""
+    return _cast(
+        row.picture, row.mask, reshaped(row.landmarks, proportions(code, PROPORTIONS)), row.landmarks, code, artist
+    )
+
+
+def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, artist: Artist) -> Row:
+    matrix = _landmark_crop(seen)
+    points = (geometry.transform(shape[: layout.EYE_CENTRES.start], matrix) + 0.5) / landmarks.SIZE
+    look = artist.draw(np.asarray(code, np.float32), shape, SIZE)
+    return Row(picture, mask, draw_landmarks(shape, SIZE), look, points, _landmark_grid(matrix), seen)
+
+
+def _landmark_crop(points: Float) -> Float:
+    return geometry.align(layout.five_points(points), landmarks.TEMPLATE, landmarks.SIZE)
+
+
+def _landmark_grid(matrix: Float) -> Float:
     """Where each pixel of the landmark network's crop lies in the training crop, from -1 to 1."""
-    matrix = geometry.invert(geometry.align(layout.five_points(points), landmarks.TEMPLATE, landmarks.SIZE))
     axis = np.arange(landmarks.SIZE, dtype=np.float32)
-    places = geometry.transform(np.stack(np.meshgrid(axis, axis), axis=-1), matrix)
+    places = geometry.transform(np.stack(np.meshgrid(axis, axis), axis=-1), geometry.invert(matrix))
     return (2 * places + 1) / SIZE - 1
 
 
@@ -208,7 +217,7 @@ def _jitter(rng: np.random.Generator, size: int, *, scale: float, turn: float, s
 
 
 def _colour(picture: Image, rng: np.random.Generator, strength: float) -> Image:
-    """Gamma, gain and tint. Codes are of the picture as it was: colour and light must come from the surroundings."""
+    """Gamma, gain and tint. Codes know neither: colour and light come from the surroundings."""
     x = picture.astype(np.float32) / 255
     x = x ** np.float32(np.exp(rng.normal(0, strength)))
     x = x * np.exp(rng.normal(0, strength / 2) + rng.normal(0, strength / 3, 3)).astype(np.float32)
@@ -232,28 +241,38 @@ def make_batch(rows: Sequence[Row]) -> Batch:
     """Stack samples into tensors."""
     removed = [remove_face(row.picture, row.mask) for row in rows]
     mask = torch.from_numpy(np.stack([row.mask for row in rows])[:, None]).float() / 255
-    grid = torch.from_numpy(np.stack([row.grid for row in rows]))
-    pictures, drawings, codes = ([getattr(row, name) for row in rows] for name in ("picture", "drawing", "code"))
-    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), torch.from_numpy(np.stack(codes)), grid)
+    look, points, grid = (
+        torch.from_numpy(np.stack([getattr(row, n) for row in rows])) for n in ("look", "points", "grid")
+    )
+    pictures, drawings = ([getattr(row, name) for row in rows] for name in ("picture", "drawing"))
+    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), look.permute(0, 3, 1, 2), points, grid)
 
 
 def _tensor(pictures: Any) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def batches(portraits: list[Sitter], size: int, seed: int) -> Iterator[Batch]:
-    """Endless augmented batches, each portrait once a round; the next one is made while this one is learnt."""
+def batches(portraits: list[Sitter], artist: Artist, size: int, lent: int, seed: int) -> Iterator[Batch]:
+    """Endless augmented batches of `size` portraits; `lent` more rows show the first ones with somebody else to paint.
+
+    The next one is made while this one is learnt.
+    """
     rng = np.random.default_rng(seed)
 
     def rows() -> Batch:
         chosen = rng.choice(len(portraits), size, replace=False)
-        return make_batch([sample(portraits[i], rng) for i in chosen])
+        own = [sample(portraits[i], artist, rng) for i in chosen]
+        return make_batch(own + [recast(row, _drawn(rng, portraits[0]), artist) for row in own[:lent]])
 
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(rows)
         while True:
             ready, coming = coming.result(), pool.submit(rows)
             yield ready
+
+
+def _drawn(rng: np.random.Generator, like: Sitter) -> Float:
+    return rng.standard_normal(len(like.code)).astype(np.float32)
 
 
 def draw_timesteps(count: int, mean: float, std: float, end: float) -> Tensor:
@@ -264,42 +283,37 @@ def draw_timesteps(count: int, mean: float, std: float, end: float) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Painted:
-    """What the painter made of a batch: every row with its own code; then the first few again, as somebody else.
+    """What the painter made of a batch."""
 
-    Of these, half have the code of another row and half a drawn one.
-    """
-
-    batch: Batch  # rows as in `picture`, with the codes that they were painted with
+    batch: Batch
     picture: Tensor  # (B + D, 3, SIZE, SIZE), what was there outside the mask
     predicted: Tensor  # the same, with the network's own pixels outside the mask
-    known: int  # B
+    known: int  # B, rows that show whom they are to show
 
 
 def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespace) -> Painted:
-    """One pass: the batch at random timesteps; somebody else's faces from nothing but noise, and some steps further on.
+    """One pass: most own faces at random timesteps; the others, and all of somebody else, at the steps of use.
 
-    These start from what the network itself made of the noise, as in use (Yin et al., *Improved Distribution Matching
-    Distillation*, 2024, section 4.5): with pictures given instead, errors of the first step grow in the next ones.
+    Those after the first start from what the network itself made of the noise (Yin et al., *Improved Distribution
+    Matching Distillation*, 2024, section 4.5). With pictures given instead, it takes its own errors for detail and makes
+    more of them: one step looked right then, and two were burnt.
     """
-    count, lent = len(batch.clean), args.lent
-    rows = torch.cat([torch.arange(count), torch.arange(lent)])
-    others = torch.where(torch.arange(lent)[:, None] % 2 == 0, batch.code.roll(1, 0)[:lent], torch.randn(lent, CODE))
-    blurred = (1 - BLUR**2) ** 0.5 * batch.code + BLUR * torch.randn_like(batch.code)
-    both = replace(batch.take(rows), code=torch.cat([blurred, others]))
+    count, total = args.batch, len(batch.clean)
     steps = torch.tensor(trailing(STEPS))
-    later = steps[torch.arange(lent) // 2 % len(steps)]
-    t = torch.cat([draw_timesteps(count, args.time_mean, args.time_std, args.time_end), later])
+    used = steps[torch.arange(total) % len(steps)]
+    free = (torch.rand(total) >= args.time_used) & (torch.arange(total) < count)
+    t = torch.where(free, draw_timesteps(total, args.time_mean, args.time_std, args.time_end), used)
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
-    noise = torch.randn_like(both.clean)
+    noise = torch.randn_like(batch.clean)
     # In use noise is calm, and nothing else is known at the start.
-    calm = (torch.rand(len(noise)) < 0.5) & (t == 999) | (torch.arange(len(noise)) >= count)
+    calm = (torch.rand(total) < 0.5) & (t == 999) | ~free
     noise = torch.where(calm[:, None, None, None], calmed(noise, CALM), noise)
-    clean = both.clean.clone()
-    (on,) = torch.nonzero(t[count:] < 999, as_tuple=True)
+    clean = batch.clean.clone()
+    (later,) = torch.nonzero(~free & (t < 999), as_tuple=True)
     with torch.no_grad():
-        clean[count + on] = nets.predict(noise[count + on], both.take(count + on), torch.full_like(on, 999)).float()
-    predicted = nets.predict(signal * clean + noise_level * noise, both, t).float()
-    return Painted(both, predicted * both.mask + both.clean * (1 - both.mask), predicted, count)
+        clean[later] = nets.predict(noise[later], batch.take(later), torch.full_like(later, 999)).float()
+    predicted = nets.predict(signal * clean + noise_level * noise, batch, t).float()
+    return Painted(batch, predicted * batch.mask + batch.clean * (1 - batch.mask), predicted, count)
 
 
 def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
@@ -313,7 +327,7 @@ def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
 
 
 def tone_loss(made: Painted) -> Tensor:
-    """Light, tone and contrast of the rows painted as somebody else: the surroundings' business, not the code's."""
+    """Light, tone and contrast of the rows painted as somebody else: the surroundings' business, not the look's."""
     kept, wanted = (_tone(pictures[made.known :]) for pictures in (made.picture, made.batch.clean))
     return (kept - wanted).abs().mean()
 
@@ -333,72 +347,59 @@ def _openings(points: Tensor) -> Tensor:
 
 
 class Teachers(nn.Module):
-    """What is needed beside `Networks` once faces have appeared: a critic, eyes for landmarks and for persons."""
+    """What is needed beside `Networks`: a critic, eyes for landmarks, eyes for faces."""
 
-    def __init__(self, recognizer: Recognizer, codes: IdentityCodes) -> None:
+    def __init__(self, recognizer: Recognizer) -> None:
         super().__init__()
-        self.critic, self.features, self.recognizer, self.codes = Critic(), FaceFeatures(), recognizer, codes
+        self.critic, self.features, self.recognizer = Critic(), FaceFeatures(), recognizer
 
-    def verdicts(self, picture: Tensor, batch: Batch, same: Augmentation) -> list[Tensor]:
-        """The critic's maps and verdicts on `picture` (B, 3, SIZE, SIZE), painted or not, in the place of `batch`."""
+    def seen(self, picture: Tensor, batch: Batch, same: Augmentation) -> tuple[Tensor, list[Tensor]]:
+        """`picture` (B, 3, SIZE, SIZE), painted or not, in the place of `batch`, as the critic sees it."""
         seen = same.apply(torch.cat([picture, batch.drawing, batch.mask * 2 - 1], dim=1))
-        verdicts: list[Tensor] = self.critic(seen, self.recognizer.stages(seen[:, :3]))
-        return verdicts
+        return seen, self.recognizer.stages(seen[:, :3])
 
     def landmark_losses(self, made: Painted) -> tuple[Tensor, Tensor]:
-        """Mean distance of the landmarks in interocular distances, all rows; likeness of the maps, own codes only."""
+        """Mean distance of the landmarks in interocular distances, all rows; likeness of the maps, own faces only."""
+        own = made.batch.take(slice(made.known))
         with torch.autocast("cpu", enabled=False):
             with torch.no_grad():
-                points, maps = self.features(made.batch.clean[: made.known], made.batch.grid[: made.known])
-                points = torch.cat([points, points[: len(made.picture) - made.known]])
+                there, maps = self.features(own.clean, own.grid)
             found, painted_maps = self.features(made.picture, made.batch.grid)
+        points = torch.cat([there, made.batch.points[made.known :]])
         gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
         openings = (_openings(found) - _openings(points)).abs() / landmarks.INTEROCULAR
         return gaps.mean() + 2 * openings.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
-
-    def person_loss(self, made: Painted) -> Tensor:
-        """How far the recognizer is from reading the code back, as often from own faces as from others'.
-
-        A cosine of `ALIKE` is enough: beyond that faces become caricatures.
-        """
-        lent = len(made.picture) - made.known
-        rows = torch.cat([torch.arange(lent), torch.arange(made.known, len(made.picture))])
-        read = self.codes.of(self.recognizer(made.picture[rows]))
-        return F.relu(ALIKE - F.cosine_similarity(read, made.batch.code[rows])).mean()
 
 
 def learn(
     nets: Networks, teachers: Teachers, painter: Optimizer, judge: Optimizer, batch: Batch, args: argparse.Namespace
 ) -> dict[str, float]:
     """One step of the painter, one of the critic. Returns the weighted parts of their losses."""
+    own = batch.take(slice(args.batch))
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         made = painted(nets, batch, alphas(), args)
         same = Augmentation.draw(len(made.picture))
-        parts = {"pixels": likeness_loss(made, args)} | taught(teachers, made, same, args)
-    _descend(painter, nets, cast(Tensor, sum(parts.values())))
-    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-        real = teachers.verdicts(batch.clean, batch, same)
-        parts["critic"] = verdict_loss(real, teachers.verdicts(made.picture.detach(), made.batch, same))
-    _descend(judge, teachers.critic, parts["critic"])
-    return {name: value.item() for name, value in parts.items()}
-
-
-def taught(teachers: Teachers, made: Painted, same: Augmentation, args: argparse.Namespace) -> dict[str, Tensor]:
-    """What the teachers say of the painted rows, weighted."""
+        with torch.no_grad():
+            real = teachers.seen(own.clean, own, same)
+        fake = teachers.seen(made.picture, batch, same)
+        teachers.critic.requires_grad_(False)
+        judged = teachers.critic(*fake)
+        teachers.critic.requires_grad_(True)
     places, maps = teachers.landmark_losses(made)
-    teachers.critic.requires_grad_(False)
-    own = made.batch.take(slice(made.known))
-    real = teachers.verdicts(own.clean, own, same)
-    fake = teachers.verdicts(made.picture, made.batch, same)
-    teachers.critic.requires_grad_(True)
-    return {
+    parts = {
+        "pixels": likeness_loss(made, args),
         "places": args.places * places,
         "maps": args.maps * maps,
-        "person": args.person * teachers.person_loss(made),
-        "looks": args.looks * likeness(real[:-VERDICTS], [f[: made.known] for f in fake[:-VERDICTS]]),
+        "looks": args.looks * likeness(real[1], [m[: made.known] for m in fake[1]]),
         "tone": args.tone * tone_loss(made),
-        "real": args.real * realism(fake),
+        "real": args.real * realism(judged),
     }
+    _descend(painter, nets, cast(Tensor, sum(parts.values())))
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+        refused = teachers.critic(fake[0].detach(), [m.detach() for m in fake[1]])
+        parts["critic"] = verdict_loss(teachers.critic(*real), refused)
+    _descend(judge, teachers.critic, parts["critic"])
+    return {name: value.item() for name, value in parts.items()}
 
 
 def _descend(optimizer: Optimizer, module: nn.Module, loss: Tensor) -> None:
@@ -418,28 +419,32 @@ def paint(nets: Networks, batch: Batch, noise: Tensor, steps: int) -> Tensor:
     return ddim(denoise, calmed(noise, CALM), trailing(steps), alphas())
 
 
-def contact_sheet(nets: Networks, held_out: list[Sitter], path: Path, steps: int = STEPS) -> None:
+def contact_sheet(nets: Networks, held_out: list[Sitter], artist: Artist, path: Path, steps: int = STEPS) -> None:
     """Rows: held-out people. Columns: original, removed, own code, four drawn codes with their noise."""
     rng = np.random.default_rng(1)
     torch_rng = torch.Generator().manual_seed(1)
     people = held_out[:: max(1, len(held_out) // 10)][:10]
-    batch = make_batch([sample(p, rng, augment=False) for p in people])
+    rows = [sample(p, artist, rng, augment=False) for p in people]
     noise = torch.randn((5, 1, 3, SIZE, SIZE), generator=torch_rng)
-    codes = torch.randn((5, 1, CODE), generator=torch_rng)
-    columns = [batch.clean, batch.removed]
-    for i in range(5):
-        scene = batch if i == 0 else replace(batch, code=codes[i].expand(len(people), -1))
-        x = paint(nets, scene, noise[i].expand(len(people), -1, -1, -1), steps)
-        columns.append(x * batch.mask + batch.clean * (1 - batch.mask))
+    scenes = [make_batch(rows)]
+    for _ in range(4):
+        code = _drawn(rng, people[0])
+        scenes.append(make_batch([recast(row, code, artist) for row in rows]))
+    columns = [scenes[0].clean, scenes[0].removed]
+    for scene, own in zip(scenes, noise, strict=True):
+        x = paint(nets, scene, own.expand(len(people), -1, -1, -1), steps)
+        columns.append(x * scene.mask + scene.clean * (1 - scene.mask))
     sheet = torch.cat([torch.cat(list(c), dim=1) for c in columns], dim=2)
     image = ((sheet.clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
     cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
-def export(nets: Networks, folder: Path) -> None:
+def export(nets: Networks, appearance: Appearance, folder: Path) -> None:
     """A diffusers folder in half precision, plus `revisage.json`."""
-    for name, model in (("unet", nets.unet), ("identity", nets.identity), ("refiner", nets.refiner)):
-        deepcopy(model).half().save_pretrained(folder / name, safe_serialization=True)
+    for name, model in (("unet", nets.unet), ("refiner", nets.refiner), ("appearance", appearance)):
+        half = deepcopy(model).half()
+        half.register_to_config(_name_or_path="")  # where it was read from is nobody's business
+        half.save_pretrained(folder / name, safe_serialization=True)
     schedule().save_pretrained(folder / "scheduler")
     about = {
         "format": 1,
@@ -448,7 +453,7 @@ def export(nets: Networks, folder: Path) -> None:
         "licence": "Apache-2.0",
         "size": SIZE,
         "patch": PATCH,
-        "code_size": CODE,
+        "code_size": appearance.config.code_size,
         "template": {"name": FACE_TEMPLATE.name, "points": [list(p) for p in FACE_TEMPLATE.points]},
         "steps": STEPS,
         "calm": CALM,
@@ -464,23 +469,23 @@ def train(args: argparse.Namespace) -> None:
     run: Path = args.run
     run.mkdir(parents=True, exist_ok=True)
     usable, kept_out = split(load_portraits(args.portraits))
-    recognizer = Recognizer(args.recognizer)
-    portraits, codes = coded(load(usable), recognizer)
-    held_out, _ = coded(load(kept_out), recognizer, codes)
+    appearance = Appearance.from_pretrained(args.start / "appearance").float()
+    artist, mould = Artist(appearance), Mould.of(usable)
+    portraits = load(usable, mould, appearance, drop=UNLIKE)
+    held_out = load(kept_out, mould, appearance)
     print(f"{len(portraits)} portraits to learn from, {len(held_out)} held out", flush=True)
     nets = Networks()
-    if args.first:
-        _start_from(nets, args.first)
+    _start_from(nets, args.start)
     nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(nets).requires_grad_(False)
-    teachers = Teachers(recognizer, codes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    painter = _optimizer({nets.unet: args.rate, nets.identity: 5 * args.rate, nets.refiner: 2 * args.rate})
+    teachers = Teachers(Recognizer(args.recognizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    painter = _optimizer({nets.unet: args.rate, nets.refiner: 2 * args.rate})
     judge = _optimizer({teachers.critic: 3 * args.rate})
     parts = {"nets": nets, "average": average, "critic": teachers.critic, "painter": painter, "judge": judge}
     step = _resume(run / "last.pt", parts)
     began, seen = time.monotonic(), step
     sums: dict[str, float] = {}
-    for batch in batches(portraits, args.batch, seed=step):
+    for batch in batches(portraits, artist, args.batch, args.lent, seed=step):
         for group in (*painter.param_groups, *judge.param_groups):
             group["lr"] = group["full"] * min(1.0, (step - seen + 1) / 100)
         losses = learn(nets, teachers, painter, judge, batch, args)
@@ -494,8 +499,8 @@ def train(args: argparse.Namespace) -> None:
         if step % args.save == 0 or done:
             torch.save({"step": step} | {k: v.state_dict() for k, v in parts.items()}, run / "new.pt")
             (run / "new.pt").replace(run / "last.pt")
-            contact_sheet(average, held_out, run / "contact.png")
-            export(average, run / "export")
+            contact_sheet(average, held_out, artist, run / "contact.png")
+            export(average, appearance, run / "export")
         if done:
             return
 
@@ -506,10 +511,9 @@ def _optimizer(rates: Mapping[nn.Module, float]) -> Optimizer:
 
 
 def _start_from(nets: Networks, folder: Path) -> None:
-    """Take the exported networks of a model folder."""
-    nets.unet.load_state_dict(UNet2DModel.from_pretrained(folder / "unet").state_dict())
-    nets.identity.load_state_dict(IdentityEmbedding.from_pretrained(folder / "identity").state_dict())
-    if (folder / "refiner").is_dir():
+    """Take the networks of a model folder, where it has any."""
+    if (folder / "unet").is_dir():
+        nets.unet.load_state_dict(UNet2DModel.from_pretrained(folder / "unet").state_dict())
         nets.refiner.load_state_dict(Refiner.from_pretrained(folder / "refiner").state_dict())
 
 
@@ -538,24 +542,26 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--portraits", type=Path, required=True, help="folder with images/ and landmarks.npz")
     parser.add_argument("--recognizer", type=Path, required=True, help="faceres.json, see models/train/recognizer.py")
     parser.add_argument("--run", type=Path, default=Path("runs/face"), help="checkpoints, contact sheet and export")
-    parser.add_argument("--first", type=Path, help="model folder to start from when the run is new")
+    parser.add_argument(
+        "--start", type=Path, required=True, help="folder with `appearance`; networks are taken on, too"
+    )
     parser.add_argument("--bf16", action="store_true", help="mixed precision; faster where the CPU has AVX-512 BF16")
     parser.add_argument("--steps", type=int, default=10**9)
     parser.add_argument("--minutes", type=float, default=10**9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--lent", type=int, default=12, help="further rows of each batch, painted with another code")
+    parser.add_argument("--ema", type=float, default=0.995)
+    parser.add_argument("--lent", type=int, default=12, help="further rows of each batch, painted as somebody else")
     parser.add_argument("--places", type=float, default=0.5, help="weight of the landmarks' error")
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
-    parser.add_argument("--person", type=float, default=0.5, help="weight of being the code's person")
-    parser.add_argument("--looks", type=float, default=0.2, help="weight of the critic's maps")
-    parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a lent code")
+    parser.add_argument("--looks", type=float, default=0.2, help="weight of the recognizer's maps")
+    parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a lent look")
     parser.add_argument("--real", type=float, default=0.02, help="weight of the critic's verdict")
     parser.add_argument("--edges", type=float, default=0.1, help="weight of the gradient error")
-    parser.add_argument("--time-mean", type=float, default=1.3)
+    parser.add_argument("--time-mean", type=float, default=1.3, help="of the other timesteps")
     parser.add_argument("--time-std", type=float, default=1.4)
-    parser.add_argument("--time-end", type=float, default=0.25)
+    parser.add_argument("--time-end", type=float, default=0.4, help="share of these at the very end")
+    parser.add_argument("--time-used", type=float, default=0.5, help="share of own faces at the steps of use")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=int, default=250)
     return parser.parse_args()

@@ -30,35 +30,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from revisage.models.base import FaceRequest
-from revisage.models.conditioning import draw_landmarks, face_mask, remove_face, standard_landmarks
+from revisage.models.conditioning import face_mask, remove_face, standard_landmarks
 from revisage.models.device import choose_device
-from revisage.models.family import as_bytes, scaled
-from revisage.models.folder import EMBEDDED, InpaintSpec
+from revisage.models.family import as_bytes
+from revisage.models.folder import EMBEDDED
 from revisage.models.generator import DiffusionGenerator, load_generator
-from revisage.models.identity import IdentityEmbedding
-from revisage.models.inpaint import calmed
-from revisage.models.proportions import proportions, reshaped
+from revisage.models.inpaint import Inpaint, calmed
+from revisage.models.refiner import Refiner
 from revisage.models.runtime import onnxruntime
 from revisage.models.sampler import ddim, trailing
 
 Pictures = NDArray[np.uint8]
 Step = Callable[..., Tensor]
-NAMES = ["noisy", "seen", "timestep", "code"]
+NAMES = ["noisy", "seen", "look", "timestep"]
 
 
 class Plain(nn.Module):
-    """The embedded model as diffusers runs it: noisy and seen patches, timestep, code -> clean patches."""
+    """The embedded model as diffusers runs it: noisy picture, what is seen, look, timestep -> clean picture."""
 
     def __init__(self) -> None:
         super().__init__()
         self.unet = UNet2DModel.from_pretrained(EMBEDDED / "unet").float()
-        self.identity = IdentityEmbedding.from_pretrained(EMBEDDED / "identity").float()
+        self.refiner = Refiner.from_pretrained(EMBEDDED / "refiner").float()
 
-    def forward(self, noisy: Tensor, seen: Tensor, timestep: Tensor, code: Tensor) -> Tensor:
-        """(B, 192, 16, 16), (B, 448, 16, 16), (B,), (B, 64) -> (B, 192, 16, 16)."""
-        patches = torch.cat([noisy, seen], dim=1)
-        out: Tensor = self.unet(patches, timestep, class_labels=self.identity(code)).sample
-        return out
+    def forward(self, noisy: Tensor, seen: Tensor, look: Tensor, timestep: Tensor) -> Tensor:
+        """(B, 3, S, S), (B, 7, S, S), (B, 3, S, S), (B,) -> (B, 3, S, S)."""
+        patches = F.pixel_unshuffle(torch.cat([noisy, seen, look], dim=1), self.refiner.config.patch)
+        finished: Tensor = self.refiner(self.unet(patches, timestep).sample, noisy, seen, look)
+        return finished
 
 
 def requests(count: int, size: int, code_size: int) -> list[FaceRequest]:
@@ -77,12 +76,11 @@ def requests(count: int, size: int, code_size: int) -> list[FaceRequest]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What the network gets besides noise and timestep, and how its patches become pictures again."""
+    """What the network gets besides timestep, and how it is sampled."""
 
-    seen: Tensor  # (B, 448, 16, 16)
-    code: Tensor  # (B, 64)
+    seen: Tensor  # (B, 7, S, S)
+    look: Tensor  # (B, 3, S, S)
     start: Tensor  # (B, 3, S, S)
-    patch: int
     steps: int
     alphas: Tensor
 
@@ -90,9 +88,7 @@ class Scene:
         """(B, S, S, 3) uint8 by `step`, which is called as `Plain` is."""
 
         def denoise(x: Tensor, t: int) -> Tensor:
-            timesteps = torch.full((len(x),), t, dtype=torch.int64)
-            patches = step(F.pixel_unshuffle(x, self.patch), self.seen, timesteps, self.code)
-            return F.pixel_shuffle(patches.float(), self.patch)
+            return step(x, self.seen, self.look, torch.full((len(x),), t, dtype=torch.int64)).float()
 
         with torch.inference_mode():
             return as_bytes(ddim(denoise, self.start, trailing(self.steps), self.alphas)).numpy()
@@ -100,20 +96,10 @@ class Scene:
 
 def scene(faces: Sequence[FaceRequest], generator: DiffusionGenerator) -> Scene:
     """The requests as tensors."""
-    spec = generator.spec
-    assert isinstance(spec, InpaintSpec)
-    shapes = [reshaped(face.landmarks, proportions(face.code, spec.proportions)) for face in faces]
-    drawings = [draw_landmarks(shape, spec.size) for shape in shapes]
-    seen = [np.dstack([f.background, f.mask, drawing]) for f, drawing in zip(faces, drawings, strict=True)]
-    start = calmed(torch.from_numpy(np.stack([face.noise for face in faces])), spec.calm)
-    return Scene(
-        F.pixel_unshuffle(scaled(torch.from_numpy(np.stack(seen))), spec.patch),
-        torch.from_numpy(np.stack([face.code for face in faces])),
-        start,
-        spec.patch,
-        spec.steps,
-        generator.family.alphas,
-    )
+    family = generator.family
+    assert isinstance(family, Inpaint)
+    start = calmed(torch.from_numpy(np.stack([face.noise for face in faces])), family.spec.calm)
+    return Scene(*family.conditions(faces), start, family.spec.steps, family.alphas)
 
 
 def ways(faces: Sequence[FaceRequest], folder: Path) -> Iterator[tuple[str, Callable[[], Pictures]]]:
@@ -145,14 +131,13 @@ def _generated(generator: DiffusionGenerator, faces: Sequence[FaceRequest]) -> P
 
 
 def _in(network: nn.Module, dtype: torch.dtype) -> Step:
-    return lambda noisy, seen, t, code: network(noisy.to(dtype), seen.to(dtype), t, code.to(dtype))
+    return lambda noisy, seen, look, t: network(noisy.to(dtype), seen.to(dtype), look.to(dtype), t)
 
 
 def exported(plain: Plain, given: Scene, folder: Path) -> Path:
     """The network as ONNX, with a batch of the scene's size."""
     path = folder / "face.onnx"
-    noisy = F.pixel_unshuffle(given.start, given.patch)
-    example = (noisy, given.seen, torch.full((len(noisy),), 999), given.code)
+    example = (given.start, given.seen, given.look, torch.full((len(given.start),), 999))
     torch.onnx.export(plain, example, str(path), input_names=NAMES, dynamo=False, opset_version=18)
     return path
 

@@ -1,0 +1,231 @@
+"""Fits the model of appearance, `models/appearance.py`, to portraits of people who do not exist; reads codes off them.
+
+Faces are warped to the mean shape by their landmarks and made symmetric. Of the logarithm of their colours, what nine
+spherical harmonics of the surface can explain is light (Basri & Jacobs, *Lambertian Reflectance and Linear Subspaces*,
+PAMI 25(2), 2003), together with the skin's tone; the rest has principal components. Turned heads, sunglasses, hands and
+hair are left out of the fit. Knows no network.
+
+    python -m revisage.models.train.appearance FOLDER --out DIR [--sheet PNG]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import RBFInterpolator
+from scipy.spatial import Delaunay
+
+from revisage.models import layout
+from revisage.models.appearance import SIDE, Appearance, Artist, places
+from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
+from revisage.models.train.data import Portrait, load_portraits, split
+from revisage.pipeline import geometry
+from revisage.pipeline.pixels import Mask
+from revisage.pipeline.types import CropTemplate, Float, Gray, Image
+
+CODE = 64
+SPAN = 0.62  # of the face crop's side, shown by the picture in which all faces have one shape
+CENTRE = 0.018  # of the same, below the crop's middle
+FRONTAL = 0.25  # logarithm of the ratio of the face's halves up to which it looks straight ahead
+SHADOW = 0.04  # of full scale, added before taking the logarithm
+CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
+TRUNCATION = 0.8  # drawn looks vary this much as real ones do: independent components at full strength make odd faces
+FURTHEST = 2.5  # mean squared component beyond which a face is no face
+NOISE = 0.12  # what a code leaves unexplained, logarithm; with codes about standard normal it decides how far a fit may go
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mould:
+    """The mean shape and what is known of each of its pixels."""
+
+    shape: Float  # (135, 2) pixels of the SIDE x SIDE picture
+    triangles: NDArray[np.int32]  # (F, 3) int32
+    light: Float  # (SIDE, SIDE, 9), spherical harmonics of the surface's normals; odd ones across come last
+    weight: Float  # (SIDE, SIDE), 0..1: how much of a face's look is drawn there
+    outline: Mask  # (SIDE, SIDE), inside the face and not in the mouth
+
+    @classmethod
+    def of(cls, portraits: Sequence[Portrait]) -> Mould:
+        """The mean face, and the mean depth of those that look straight ahead."""
+        centre = np.array([0.5, 0.5 + CENTRE])
+        five = (np.asarray(FACE_TEMPLATE.points) - centre) * (SIDE / SPAN) + (SIDE - 1) / 2
+        shape = standard_landmarks(np.asarray(five, np.float32))
+        shape = (shape + layout.mirror(shape, SIDE)) / 2
+        triangles = np.asarray(Delaunay(shape[: layout.EYE_CENTRES.start]).simplices, np.int32)
+        return cls(shape, triangles, _harmonics(_depth(shape, portraits)), *_weights(shape))
+
+    def unwarped(self, portrait: Portrait) -> tuple[Image, Float]:
+        """A portrait in the mean shape, and how well each pixel was seen (SIDE, SIDE), 0..1."""
+        picture, points = portrait.read(), portrait.landmarks
+        scale = layout.interocular(points) / layout.interocular(self.shape)
+        if scale > 1.5:
+            picture = cv2.GaussianBlur(picture, (0, 0), 0.4 * float(scale))
+        x, y = places(self.shape, points, self.triangles, SIDE)
+        found = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        area = np.gradient(x, axis=1) * np.gradient(y, axis=0) - np.gradient(x, axis=0) * np.gradient(y, axis=1)
+        seen = np.clip(cv2.blur(area.astype(np.float32), (5, 5)) / float(scale**2) / 0.6, 0, 1) * (x >= 0)
+        return found, np.asarray(seen, np.float32)
+
+
+def _depth(shape: Float, portraits: Sequence[Portrait]) -> Float:
+    """(SIDE, SIDE) pixels towards the camera is negative, as in MediaPipe's mesh."""
+    flat, deep = [], []
+    for portrait in filter(frontal, portraits):
+        matrix = geometry.align(layout.five_points(portrait.landmarks), FACE_TEMPLATE, SIDE)
+        flat.append(geometry.transform(portrait.mesh[:, :2], matrix))
+        deep.append(portrait.mesh[:, 2] * geometry.scale_of(matrix))
+    points, depth = np.median(flat, axis=0), np.median(deep, axis=0)
+    own = layout.from_mesh(points)
+    matrix = geometry.align(own, CropTemplate("shape", tuple((x, y) for x, y in (shape + 0.5) / SIDE)), SIDE)
+    surface = RBFInterpolator(
+        geometry.transform(points, matrix), depth * geometry.scale_of(matrix), smoothing=5, neighbors=40
+    )
+    rows, columns = np.mgrid[:SIDE, :SIDE].astype(float)
+    found = surface(np.stack([columns.ravel(), rows.ravel()], axis=-1)).reshape(SIDE, SIDE)
+    return np.asarray(cv2.GaussianBlur((found + found[:, ::-1]) / 2, (0, 0), 2.0), np.float32)
+
+
+def _harmonics(depth: Float) -> Float:
+    down, across = np.gradient(depth)
+    normals = np.stack([across, down, np.ones_like(depth)], axis=-1)
+    x, y, z = np.moveaxis(normals / np.linalg.norm(normals, axis=-1, keepdims=True), -1, 0)
+    parts = [np.ones_like(x), y, z, x * x - y * y, 3 * z * z - 1, y * z, x, x * y, x * z]
+    return np.asarray(np.stack(parts, axis=-1), np.float32)
+
+
+def _weights(shape: Float) -> tuple[Float, Mask]:
+    """Faded towards the outline, and on the forehead, where hair would be drawn; nothing inside the mouth."""
+    unit = float(layout.interocular(shape))
+    face, mouth = (_filled(shape[part]) for part in (layout.OVAL, layout.LIPS_INNER))
+    inside = _ramp(cv2.distanceTransform(face, cv2.DIST_L2, 5), 0.02 * unit, 0.3 * unit)
+    brows = shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].min()
+    rows = np.arange(SIDE, dtype=np.float32)[:, None]
+    below = _ramp(rows, brows - 0.4 * unit, brows - 0.08 * unit)
+    weight = inside * below * (1 - cv2.GaussianBlur(mouth.astype(np.float32), (0, 0), 0.7))
+    return np.asarray(weight, np.float32), (cv2.erode(face, np.ones((5, 5), np.uint8)) > 0) & (mouth == 0)
+
+
+def _filled(points: Float) -> Gray:
+    mask: Gray = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
+    return mask
+
+
+def _ramp(values: Float, low: float, high: float) -> Float:
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
+
+
+def frontal(portrait: Portrait) -> bool:
+    """Whether the nose lies midway between the ears."""
+    left, right = (np.linalg.norm(portrait.mesh[i, :2] - portrait.mesh[4, :2]) for i in (234, 454))
+    return bool(abs(np.log(left / right)) < FRONTAL)
+
+
+def _logarithm(pictures: Image) -> Float:
+    return np.asarray(np.log(pictures.astype(np.float32) / 255 + SHADOW), np.float32)
+
+
+def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> Appearance:
+    """From the portraits that look straight ahead."""
+    looks = _logarithm(np.stack([mould.unwarped(p)[0] for p in portraits if frontal(p)]))
+    lopsided = np.abs(looks - looks[:, :, ::-1])[:, mould.outline].mean((1, 2))
+    looks = ((looks + looks[:, :, ::-1]) / 2)[lopsided <= np.quantile(lopsided, CALM_SHARE)]
+    flat = _without_light(looks, mould) * mould.weight[..., None]
+    pixels = np.flatnonzero(mould.weight.reshape(-1) > 1e-3).astype(np.int32)
+    rows = flat.reshape(len(flat), -1, 3)[:, pixels].reshape(len(flat), -1)
+    for _ in range(2):
+        rows = rows[_plausible(rows)]
+    mean = rows.mean(0)
+    _, spread, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    basis = directions[:code_size] * (TRUNCATION * spread[:code_size, None] / len(rows) ** 0.5)
+    explained = float((spread[:code_size] ** 2).sum() / (spread**2).sum())
+    print(f"{len(rows)} of {len(portraits)} portraits; {code_size} components explain {explained:.3f}")
+    shaped = (mean.reshape(-1, 3), basis.reshape(len(basis), -1, 3))
+    arrays = (np.asarray(a, np.float32) for a in shaped)
+    found: Appearance = Appearance.of(mould.shape, mould.triangles, pixels, *arrays)
+    return found
+
+
+def _without_light(looks: Float, mould: Mould) -> Float:
+    """(N, SIDE, SIDE, 3) without what even harmonics and the mean face explain together; the mean face stays in."""
+    even = mould.light[..., :6]
+    seen = even[mould.outline].astype(np.float64)
+    mean = np.zeros(looks.shape[1:], np.float32)
+    for _ in range(3):
+        rest = (looks - mean)[:, mould.outline].transpose(1, 0, 2).reshape(len(seen), -1)
+        amounts = np.linalg.lstsq(seen, rest, rcond=None)[0].astype(np.float32)
+        light = (even.reshape(-1, even.shape[-1]) @ amounts).reshape(SIDE, SIDE, len(looks), 3)
+        flat: Float = looks - light.transpose(2, 0, 1, 3)
+        mean = np.median(flat, axis=0)
+    return flat
+
+
+def _plausible(rows: Float, components: int = 40) -> Mask:
+    centred = rows - rows.mean(0)
+    scores, spread, directions = np.linalg.svd(centred, full_matrices=False)
+    rest = np.abs(centred - (scores[:, :components] * spread[:components]) @ directions[:components]).mean(1)
+    odd = (scores[:, :components] ** 2).sum(1) * len(rows) / components
+    return np.asarray((rest < np.quantile(rest, KEPT_SHARE)) & (odd < FURTHEST))
+
+
+def read_code(portrait: Portrait, mould: Mould, appearance: Appearance) -> tuple[Float, float]:
+    """The code that is most likely a portrait's, (code size,), and what it leaves unexplained (root mean square).
+
+    Light and code together, by least squares with codes standard normal; hidden halves of turned faces count less.
+    """
+    picture, seen = mould.unwarped(portrait)
+    pixels = appearance.pixels.numpy()[::2]
+    look = _logarithm(picture).reshape(-1, 3)[pixels].astype(np.float64)
+    light = mould.light.reshape(-1, 9)[pixels].astype(np.float64)
+    fade = mould.weight.reshape(-1)[pixels][:, None].astype(np.float64)
+    seen_well = np.sqrt(seen.reshape(-1)[pixels])[:, None]
+    count = appearance.basis.shape[0]
+    columns = np.zeros((len(pixels), 3, 27 + count))
+    for channel in range(3):
+        columns[:, channel, 9 * channel : 9 * channel + 9] = light * fade
+    columns[..., 27:] = appearance.basis.numpy()[:, ::2].transpose(1, 2, 0)
+    target = ((look * fade - appearance.mean.numpy()[::2]) * seen_well).reshape(-1)
+    columns = (columns * seen_well[..., None]).reshape(-1, 27 + count)
+    strength = NOISE**2 * len(columns) / 1500  # neighbours err alike: far fewer numbers than pixels are independent
+    prior = np.diag([1e-3] * 27 + [strength] * count)
+    found = np.linalg.solve(columns.T @ columns + prior, columns.T @ target)
+    rest = float(np.sqrt(((columns @ found - target) ** 2).sum() / max(3 * float((fade * seen_well).sum()), 1e-9)))
+    return np.asarray(found[27:], np.float32), rest
+
+
+def _sheet(appearance: Appearance, mould: Mould, portraits: Sequence[Portrait]) -> Image:
+    """First row: portraits; second: their codes; three more: drawn codes; in the mean face's own colours."""
+    artist, rng = Artist(appearance), np.random.default_rng(0)
+    rows = [np.hstack([mould.unwarped(p)[0] for p in portraits])]
+    codes = [np.stack([read_code(p, mould, appearance)[0] for p in portraits])]
+    codes += [rng.standard_normal((len(portraits), appearance.config.code_size)).astype(np.float32) for _ in range(3)]
+    for group in codes:
+        skin = [np.clip(np.exp(artist.portrait(code)) * (190, 145, 120), 0, 255).astype(np.uint8) for code in group]
+        rows.append(np.hstack(skin))
+    return np.vstack(rows)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Fit, save, draw."""
+    usable, _ = split(load_portraits(args.folder))
+    mould = Mould.of(usable)
+    appearance = fit(usable, mould)
+    appearance.half().save_pretrained(args.out, safe_serialization=True)
+    if args.sheet:
+        picture = _sheet(appearance.float(), mould, usable[:: len(usable) // 14][:14])
+        cv2.imwrite(str(args.sheet), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder with images/ and landmarks.npz")
+    parser.add_argument("--out", type=Path, required=True, help="where to write the diffusers component")
+    parser.add_argument("--sheet", type=Path, help="a picture of portraits, their codes and drawn codes")
+    main(parser.parse_args())
