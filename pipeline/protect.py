@@ -18,6 +18,7 @@ from revisage.pipeline import composite
 from revisage.pipeline.carry import Carriage
 from revisage.pipeline.composite import Likeness, PlacedFace
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes
+from revisage.pipeline.steady import Steady
 from revisage.pipeline.types import CropTemplate, Float, Image
 
 Item = TypeVar("Item")
@@ -35,6 +36,7 @@ class Picture:
     fmt: PixelFormat
     faces: tuple[PlacedFace, ...]
     hidden: Mask | None  # (H, W), None where there are no faces
+    seconds: float = 0.0  # since the video's first frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,8 +172,9 @@ class Diffusion(ByGenerator):
         def requests(picture: Picture) -> list[FaceRequest]:
             return [self._request(face, picture, likeness) for face in picture.faces]
 
+        steady = Steady()
         for waiting in gathered(pictures, requests, self.batch_size):
-            yield from self._painted(waiting)
+            yield from self._painted(waiting, steady)
 
     def _request(self, face: PlacedFace, picture: Picture, likeness: Callable[[int], Likeness]) -> FaceRequest:
         assert picture.hidden is not None  # noqa: S101 - there is a face, so there is a mask
@@ -179,10 +182,13 @@ class Diffusion(ByGenerator):
             face, likeness(face.track), picture.planes, picture.fmt, picture.hidden, self.generator.size
         )
 
-    def _painted(self, waiting: Sequence[tuple[Picture, list[FaceRequest]]]) -> Iterator[Protected]:
+    def _painted(self, waiting: Sequence[tuple[Picture, list[FaceRequest]]], steady: Steady) -> Iterator[Protected]:
         painted = iter(self._generate([request for _, requests in waiting for request in requests]))
         for picture, requests in waiting:
-            results = [next(painted) for _ in requests]
+            results = [
+                result if isinstance(result, str) else steady(face.track, picture.seconds, result, request)
+                for face, request, result in zip(picture.faces, requests, painted, strict=False)
+            ]
             tiles = tuple(_tile(r, face, picture) for r, face in zip(results, picture.faces, strict=True))
             failures = tuple(r for r in results if isinstance(r, str))
             yield Protected(picture, tiles, failures)

@@ -265,7 +265,8 @@ class _Job:
         hidden = hidden_pixels(faces, self.width, self.height) if faces else None
         self.frames += 1
         self.faces += len(faces)
-        return Picture(frame.index, frame.planes, self.fmt, faces, hidden)
+        seconds = float((self.plan.pts[frame.index] - self.plan.pts[0]) * self.time_base)
+        return Picture(frame.index, frame.planes, self.fmt, faces, hidden, seconds)
 
     def _likeness(self) -> Callable[[int], Likeness]:
         method = self.method

@@ -37,7 +37,9 @@ SHADOW = 0.04  # of full scale, added before taking the logarithm
 CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
 TRUNCATION = 0.8  # drawn looks vary this much as real ones do: independent components at full strength make odd faces
 FURTHEST = 2.5  # mean squared component beyond which a face is no face
-NOISE = 0.12  # what a code leaves unexplained, logarithm; with codes about standard normal it decides how far a fit may go
+NOISE = (
+    0.12  # what a code leaves unexplained, logarithm; with codes about standard normal it decides how far a fit may go
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -295,8 +295,8 @@ def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespac
     """One pass: most own faces at random timesteps; the others, and all of somebody else, at the steps of use.
 
     Those after the first start from what the network itself made of the noise (Yin et al., *Improved Distribution
-    Matching Distillation*, 2024, section 4.5). With pictures given instead, it takes its own errors for detail and makes
-    more of them: one step looked right then, and two were burnt.
+    Matching Distillation*, 2024, section 4.5). With pictures given instead, it takes its own errors for detail and adds
+    to them: one step looked right then, and two were burnt.
     """
     count, total = args.batch, len(batch.clean)
     steps = torch.tensor(trailing(STEPS))
