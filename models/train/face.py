@@ -39,6 +39,7 @@ from revisage.models.proportions import proportions, reshaped
 from revisage.models.refiner import Refiner
 from revisage.models.sampler import ddim, trailing
 from revisage.models.train.appearance import Mould, read_code
+from revisage.models.train.blink import blinked
 from revisage.models.train.critic import Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
 from revisage.models.train.data import Portrait, load_portraits, split
 from revisage.models.train.recognizer import Recognizer
@@ -52,6 +53,7 @@ PROPORTIONS = 1.0  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
+BLINKS = 0.15  # share of the portraits whose eyes are closed, more or less
 UNLIKE = 0.08  # share of the portraits left out: what their codes say of them is furthest from what is seen
 
 
@@ -166,6 +168,8 @@ def sample(portrait: Sitter, artist: Artist, rng: np.random.Generator, *, augmen
         code = (1 - BLUR**2) ** 0.5 * code + BLUR * rng.standard_normal(len(code))
     picture = geometry.crop(np.ascontiguousarray(pixels), matrix, SIZE)
     points = geometry.transform(points, matrix)
+    if augment and rng.random() < BLINKS:
+        picture, points = blinked(picture, points, min(1.0, rng.uniform(0.3, 1.3)))
     if augment:
         picture = _degrade(_colour(picture, rng, 0.15), rng)
         points = points + rng.normal(0, rng.uniform(0, 0.6), points.shape).astype(np.float32)

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from revisage.models import landmarks as model
 from revisage.models import layout
 from revisage.models.train import data
+from revisage.models.train.blink import blinked
 from revisage.pipeline import geometry
 from revisage.pipeline.types import Float, Gray, Image
 
@@ -38,6 +39,7 @@ SIZE = model.SIZE
 KEPT_INTEROCULAR = 45.0  # pixels; larger portraits are reduced once, a crop never shows more
 EYE_SIZE = layout.EYE_LEFT.stop - layout.EYE_LEFT.start
 NOTHING = 1.0  # error to be predicted where there is no face, in interocular distances
+BLINKS = 0.25  # share of the faces whose lids are closed, more or less
 NEGATIVES = 0.1  # share of the crops
 UNHARMED = 0.35  # share of the crops that only the light changes in
 PASS_TWO = 0.6  # share of the crops aligned as well as by the network's own first answer
@@ -273,6 +275,8 @@ def sample(example: Example, rng: Generator) -> tuple[Image, Float, bool]:
     crop, points = geometry.crop(example.picture, matrix, SIZE), geometry.transform(example.landmarks, matrix)
     if not is_face and rng.random() < 0.4:
         crop = texture(rng)
+    if is_face and rng.random() < BLINKS:
+        crop, points = blinked(crop, points, min(1.0, rng.uniform(0.3, 1.2)))
     if rng.random() < 0.5:
         crop, points = np.ascontiguousarray(crop[:, ::-1]), layout.mirror(points, SIZE)
     return damaged(crop, points, rng), points, is_face
