@@ -5,7 +5,7 @@ The detector is the truth itself, blinded, shaken and thinned out; nothing is dr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from scenes import (
     SEEN,
     Scene,
     alone,
+    careless,
     clock,
     crossing,
     cut,
@@ -39,7 +40,7 @@ from revisage.pipeline.types import FaceDetection, Float, Origin
 from revisage.trackers.base import AT_REST, Sighting
 from revisage.trackers.camera import CameraMotion
 from revisage.trackers.cuts import Change, CutFinder
-from revisage.trackers.encounters import kinks, uncross
+from revisage.trackers.encounters import jumps, kinks, uncross
 from revisage.trackers.link import link
 from revisage.trackers.persons import group
 
@@ -125,6 +126,26 @@ def test_no_face_is_uncovered_in_scenes_that_nothing_was_tuned_on(name: str, rat
         assert verdict(scene, seen).uncovered == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "rate", "seed"),
+    [
+        ("crossing", 12, 17),  # found again, two people begin with a few sightings of each other
+        ("crossing", 60, 24),
+        ("crowd", 12, 16),
+        ("crowd", 60, 20),
+        ("crowd", 25, 13),  # two swap places in the first frame
+        ("crowd", 12, 24),  # one is found where the other is lost, and nobody's track begins there
+        ("diagonal", 25, 5),  # one walks through the place where another, not found, is guessed to be
+        ("post", 25, 39),  # lost before a post and behind it
+        ("post", 0, 4),  # seen twice between two gaps
+    ],
+)
+def test_whoever_is_lost_together_with_others_stays_covered(name: str, rate: int, seed: int) -> None:
+    """Films that once left a face bare, found by trying forty seeds."""
+    scene = (SCENES | HELD_OUT)[name](times(rate, 4))
+    assert verdict(scene, careless(scene, seed)).uncovered == ()
+
+
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("frames", [1, 2, 5, 12, 30])
 def test_gaps_are_bridged_by_one_track(rate: int, frames: int) -> None:
@@ -147,7 +168,7 @@ def test_a_guess_follows_the_camera() -> None:
     scene = SCENES["shake"](clock(25, 3))
     seen = oracle(scene, blind=gap(scene, 1.0, 0.6))
     assert verdict(scene, seen).uncovered == ()
-    assert len(verdict(scene, seen, moved=np.tile(AT_REST, (75, 1))).uncovered) > 5
+    assert len(verdict(scene, seen, moved=np.tile(AT_REST, (75, 1))).uncovered) > 3
 
 
 @pytest.mark.parametrize("name", ["shake", "zoom"])
@@ -249,7 +270,7 @@ def test_nobody_is_mistaken_where_people_cross(rate: int, apart: float, other: i
     assert (result.switches, result.tracks, result.uncovered) == (0, 2, ())
 
 
-def _seen(path: Callable[[float], float], frames: range, rate: float = 25, size: float = 80) -> list[Sighting]:
+def _seen(path: Callable[[float], float], frames: Iterable[int], rate: float = 25, size: float = 80) -> list[Sighting]:
     found = []
     for frame in frames:
         x = path(frame / rate)
@@ -272,6 +293,30 @@ def test_a_walk_that_turns_on_the_spot_is_parted_and_a_nod_is_not() -> None:
     assert kinks(turn, clock(25, 2)) and abs(kinks(turn, clock(25, 2))[0] - 25) <= 2
     nod = _seen(lambda t: 100 + 6 * np.sin(15 * t), range(50))
     assert kinks(nod, clock(25, 2)) == []
+
+
+def test_a_walk_that_jumps_is_parted_and_one_that_is_off_once_is_not() -> None:
+    times = clock(25, 2)
+    assert jumps(_seen(lambda t: 100 + 200 * t + 30 * (t >= 1), range(50)), times) == [25]
+    assert jumps(_seen(lambda t: 100 + 30 * (t > 0), range(50)), times) == [1], "in the first frame as well"
+    assert jumps(_seen(lambda t: 100 + 30 * (t == 1), range(50)), times) == []
+    assert jumps(_seen(lambda t: 100 + 600 * t, [*range(10), *range(13, 50)]), times) == []
+    assert jumps(_seen(lambda t: 100 + 900 * max(0.0, t - 1) ** 2, range(50)), times) == [], "who begins to run"
+
+
+def test_who_jumps_where_nobody_else_is_stays_one_person() -> None:
+    tracks = link([_seen(lambda t: 100 + 60 * (t >= 1), range(50))], clock(25, 2), (640, 360))
+    assert len(tracks) == 1
+
+
+def test_whose_track_begins_with_somebody_else_is_covered_where_he_was() -> None:
+    """Lost until second 1.4; the first three sightings of the track that then is his are those of one who came by."""
+    his, other = _seen(lambda t: 100 + 80 * t, range(60)), _seen(lambda t: 360 - 80 * t, range(60))
+    tracks = link([his[:20], other[32:35] + his[35:], other[35:]], clock(25, 3), (640, 360))
+    for sighting in (*his, *other[32:]):
+        x0, _, x1, _ = sighting.detection.box
+        under = [face.box for track in tracks for face in track.faces if face.frame == sighting.frame]
+        assert any(min(x1, box[2]) - max(x0, box[0]) > 0.9 * (x1 - x0) for box in under), sighting.frame
 
 
 def test_two_strangers_who_swap_within_a_second_stay_two_tracks_and_the_gap_is_covered() -> None:

@@ -4,8 +4,10 @@ While two faces lie on one another, which detection is whose is a guess. Afterwa
 goes on where the first half of the walk pointed, in the same size. Only brief meetings in which the faces coincide are
 looked at; two people who meet, talk and turn back are the tracker's business.
 
-A detector that loses one of them just when it finds the other leaves a single way with a kink: somebody who walks turns
-round within a frame. There the way is parted, for the linker to decide with everybody in view.
+A detector that loses one of them just when it finds the other leaves a single way with a kink or a jump: somebody who
+walks turns round within a frame, or is at another place in the next one. There the way is parted, for the linker to
+decide with everybody in view: a way that begins with a few sightings of somebody else says nothing true of the gap
+before it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ _AHEAD = 0.3  # seconds that a difference of velocities is weighed with
 _STRIDE = 0.2  # seconds before and after a kink that velocities are taken over
 _TURN = 1.0  # face sizes a second: nobody so fast turns round from one frame to the next
 _MARGIN = 0.3  # face sizes by which the other assignment must be better
+_JUMP, _PER_SECOND = 0.2, 0.25  # face sizes, and so many more a second unseen: nobody does that between two sightings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +54,47 @@ def uncross(people: list[list[Sighting]], times: Sequence[float]) -> list[list[S
                 people[a], people[b] = _exchange(people[a], people[b], (first + last) // 2)
                 ways[a], ways[b] = _way(people[a]), _way(people[b])
     return people
+
+
+def partings(person: Sequence[Sighting], times: Sequence[float]) -> list[int]:
+    """Which of the sightings may begin somebody else's way: jumps, and kinks that are not about a jump."""
+    t = np.array([times[s.frame] for s in person], np.float64)
+    leaps = jumps(person, times)
+    turns = [k for k in kinks(person, times) if not any(abs(t[k] - t[j]) <= _STRIDE for j in leaps)]
+    return sorted({*leaps, *turns})
+
+
+def jumps(person: Sequence[Sighting], times: Sequence[float]) -> list[int]:
+    """Which of the sightings lie far from where the ones before led, and stay there: one that is off alone is none."""
+    if len(person) < 2:
+        return []
+    way = _way(person)
+    t = np.asarray(times, np.float64)[way.frames]
+    here, size = way.state[:, :2], np.exp2(way.state[:, 2])
+    first = np.searchsorted(t, t - _STRIDE - 1e-6)  # per sighting the first one within a stride before it
+    last = np.searchsorted(t, t + _STRIDE + 1e-6) - 1  # and the last one within a stride after it
+    index = np.arange(len(t))
+    came, goes = _pace(here, t, first, index), _pace(here, t, index, last)
+
+    def leads(step: int) -> NDArray[np.bool_]:
+        """(N - step,): does each sighting lead to the one `step` later, by its own pace or by that of the later one?"""
+        a, b = index[:-step], index[step:]
+        dt = (t[b] - t[a])[:, None]
+        ways = (came[a], goes[b], (came[a] + goes[b]) / 2)
+        off = np.min([np.linalg.norm(here[b] - here[a] - pace * dt, axis=1) for pace in ways], axis=0)
+        return np.asarray(off < (_JUMP + _PER_SECOND * dt[:, 0]) * (size[a] + size[b]) / 2, np.bool_)
+
+    far, over = ~leads(1), leads(2)  # over: the one between is passed over
+    back = np.append(over, False), np.append(False, over)  # the sighting after it, or the one before, is off alone
+    return [int(i) + 1 for i in np.flatnonzero(far & ~back[0] & ~back[1])]
+
+
+def _pace(
+    here: NDArray[np.float64], t: NDArray[np.float64], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(N, 2) pixels a second from sightings `start` to `end`; 0 where they are one."""
+    pace: NDArray[np.float64] = (here[end] - here[start]) / np.maximum(t[end] - t[start], 1e-6)[:, None]
+    return pace
 
 
 def kinks(person: Sequence[Sighting], times: Sequence[float]) -> list[int]:

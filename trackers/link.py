@@ -1,9 +1,9 @@
 """From tracklets to tracks, with the whole film in view. Owns joining, merging, filling and holding; knows no pixel.
 
 Shot by shot, in this order: doubles (two tracklets on one face) are merged; people who met and were taken for one
-another get their own again; tracklets are parted at gaps, and those whose ends agree in place, motion and size are
-joined; what was never a sure detection and did not last is dropped; gaps are filled by
-interpolation; the first and the last face of each track are held for a while. Nothing is joined or held across a change
+another get their own again; tracklets are parted at gaps and jumps, and those whose ends agree in place, motion and
+size are joined; what was never a sure detection and did not last is dropped; gaps are filled by interpolation; the
+first and the last face of each track are held for a while. Nothing is joined or held across a change
 of shot; in a dissolve, where both shots show, a face is held until its own shot is gone. All of it happens in
 coordinates from which the camera's motion is taken out, so that a guessed face moves with the picture.
 
@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from revisage.pipeline.types import Box, FaceDetection, Float, Origin, Track, TrackedFace
 from revisage.trackers.base import AT_REST, Sighting, Tracklet, filmed, steadied
 from revisage.trackers.cuts import Change
-from revisage.trackers.encounters import kinks, uncross
+from revisage.trackers.encounters import jumps, partings, uncross
 from revisage.trackers.norfair import HIGH
 from revisage.trackers.persons import group, likeness
 
 _BROKEN = 0.2  # seconds without a sighting after which a tracklet is no evidence that both sides are one person
 _TREND = 0.3  # seconds of motion that a velocity is measured on
+_RECENTLY = 1.0  # or, where fewer than three sightings were made in that time, on the last three within this
 _LATELY = 0.15  # seconds of it that tell whether somebody began to hurry
 _DAMPING = 0.3  # seconds after which an extrapolated motion has lost most of its speed
 _SAME_OVERLAP, _SAME_INSIDE = 0.4, 0.8  # intersection over union, or over the smaller one, of two boxes on one face
@@ -40,7 +41,7 @@ _STRETCH = 64  # frames; only tracklets in the same stretch of the film are comp
 _GROWTH = 0.25  # most that a guessed box grows on what it was guessed from
 _ASTRAY = 4.0  # face sizes that a speed may lead away from the straight line over a gap, at most
 _FASTEST_GROWTH = 3.0  # doublings of a face's size a second, in a fast zoom
-_FAR, _LONGER = 2.0, 1.25  # times what ends of one person may be apart, in space and time: covered, but not one person
+_FAR, _LONGER = 2.0, 1.5  # times what ends of one person may be apart, in space and time: covered, but not one person
 _RIVAL = 0.3  # a bridge this much better than the next best one is beyond doubt; unit of `_agreement`
 _FAST, _BRISK = 1.5, 0.5  # face sizes a second: somebody so fast does not turn round unseen; at the picture's edge
 _EDGE, _ASPECT = 0.03, 0.75  # of a box's longer side: so near the picture cuts it; width over height of a face
@@ -105,7 +106,7 @@ def link(
     for number, parts in _by_shot(tracklets, views, cuts, size).items():
         film = shots[number]
         people = uncross(_merge(parts, film, chosen), times)
-        people = _join([part for p in people for part in _unbroken(p, times)], film, chosen)
+        people = _join(*_pieces(people, times), film, chosen)
         people = [p for p in _merge(people, film, chosen) if _credible(p, chosen)]
         tracks += [(person.seen, _fill(person, film, chosen)) for person in _doubted(people, film, chosen)]
     tracks.sort(key=lambda track: (track[1][0].frame, track[1][0].box[0]))
@@ -153,15 +154,25 @@ def _whole(sighting: Sighting, size: tuple[int, int]) -> Sighting:
     return replace(sighting, detection=replace(sighting.detection, box=box))
 
 
-def _unbroken(seen: list[Sighting], times: Sequence[float]) -> Iterator[list[Sighting]]:
-    """Parted at gaps and where somebody turns on the spot: the tracker went on knowing one side, `_join` knows both."""
-    gaps = [
-        i
-        for i in range(1, len(seen))
-        if times[seen[i].frame] - times[seen[i - 1].frame] > _BROKEN and seen[i].frame - seen[i - 1].frame > 2
-    ]
-    edges = [0, *sorted({*gaps, *kinks(seen, times)}), len(seen)]
-    return (seen[a:b] for a, b in pairwise(edges) if b > a)
+def _pieces(people: Iterable[list[Sighting]], times: Sequence[float]) -> tuple[list[list[Sighting]], list[int]]:
+    """All parts, and which of them go on without a gap from the part before.
+
+    Parted at gaps and where somebody jumps or turns on the spot: the tracker went on knowing one side, `_join` knows
+    both.
+    """
+    pieces: list[list[Sighting]] = []
+    going_on: list[int] = []
+    for seen in people:
+        gaps = {
+            i
+            for i in range(1, len(seen))
+            if times[seen[i].frame] - times[seen[i - 1].frame] > _BROKEN and seen[i].frame - seen[i - 1].frame > 2
+        }
+        for a, b in pairwise([0, *sorted({*gaps, *partings(seen, times)}), len(seen)]):
+            if a and a not in gaps:
+                going_on.append(len(pieces))
+            pieces.append(seen[a:b])
+    return pieces, going_on
 
 
 def _parted(
@@ -199,7 +210,8 @@ def _merge(people: list[list[Sighting]], film: _Film, options: LinkOptions) -> l
     present: dict[int, list[int]] = {}  # stretch of the film -> which of `result` are there
     for person in sorted(people, key=lambda p: (-len(p), p[0].frame)):
         met = sorted({index for stretch in _stretches(person) for index in present.get(stretch, ())})
-        index = next((i for i in met if _coincide(result[i], person, film)), len(result))
+        fits = (i for i in met if _coincide(result[i], person, film) and _fits_in(result[i], person, film))
+        index = next(fits, len(result))
         if index == len(result):
             result.append(person)
         else:
@@ -223,6 +235,17 @@ def _coincide(longer: list[Sighting], shorter: list[Sighting], film: _Film) -> b
         return False
     same = [_same(_between(longer, s.frame, film)[0], s.detection.box) for s in shared]
     return 2 * sum(same) > len(same)
+
+
+def _fits_in(longer: list[Sighting], shorter: list[Sighting], film: _Film) -> bool:
+    """May the way go there and back? Somebody else may well stand where a face that nobody saw is guessed to be."""
+    first, last = shorter[0].frame, shorter[-1].frame
+    if any(first <= s.frame <= last for s in longer):
+        return True
+    whole = sorted([*longer, *shorter], key=lambda s: s.frame)
+    leaps = {whole[i].frame for i in jumps(whole, film.times)}
+    after = next((s.frame for s in longer if s.frame > last), None)
+    return not leaps & {first, after}
 
 
 def _same(a: Box, b: Box) -> bool:
@@ -270,12 +293,25 @@ class _Bridge:
     sure: bool = field(compare=False)
 
 
-def _join(people: list[list[Sighting]], film: _Film, options: LinkOptions) -> list[list[Sighting]]:
-    """Chain tracklets end to start, the best agreement first; each end and each start is used once."""
-    chosen = _best(_judged(people, _bridges(people, film, options)))
-    follower = {bridge.a: bridge.b for bridge in chosen}
+def _join(
+    people: list[list[Sighting]], going_on: Iterable[int], film: _Film, options: LinkOptions
+) -> list[list[Sighting]]:
+    """Chain tracklets end to start, the best agreement first; each end and each start is used once.
+
+    `going_on`: who the tracker thought to be the one before in the list; so it stays where nobody else fits.
+    """
+    bridges = list(_bridges(people, film, options))
+    follower = {bridge.a: bridge.b for bridge in _best(_judged(people, bridges))}
+    follower |= {b - 1: b for b in going_on if _undisputed(b - 1, b, bridges, follower)}
     taken = set(follower.values())
     return [list(_chain(people, follower, start)) for start in range(len(people)) if start not in taken]
+
+
+def _undisputed(a: int, b: int, bridges: Sequence[_Bridge], follower: dict[int, int]) -> bool:
+    """Are this end and this start free, and does nothing else fit either as well as they fit each other?"""
+    own = next((bridge.cost for bridge in bridges if (bridge.a, bridge.b) == (a, b)), float("inf"))
+    rivals = [bridge.cost for bridge in bridges if (bridge.a == a) != (bridge.b == b)]
+    return a not in follower and b not in follower.values() and all(cost > own + _RIVAL for cost in rivals)
 
 
 def _doubted(people: list[list[Sighting]], film: _Film, options: LinkOptions) -> list[_Person]:
@@ -439,11 +475,14 @@ def _growth(person: list[Sighting], film: _Film, *, at_end: bool) -> float:
 def _slope(
     person: list[Sighting], film: _Film, value: Callable[[Box], Any], size: int, *, at_end: bool, over: float
 ) -> Float:
-    """Change of `value` (size,) of the box a second, by least squares; 0 where there are too few sightings to say."""
+    """Change of `value` (size,) of the box a second, by least squares; 0 where there are too few sightings to say.
+
+    Somebody who was seen twice since the last gap went on walking through it.
+    """
     anchor = film.times[person[-1 if at_end else 0].frame]
     near: list[Sighting] = []
     for sighting in reversed(person) if at_end else person:
-        if abs(film.times[sighting.frame] - anchor) > over:
+        if abs(film.times[sighting.frame] - anchor) > (over if len(near) >= 3 else _RECENTLY):
             break
         near.append(sighting)
     sure = [sighting for sighting in near if sighting.detection.score >= film.high]

@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import judge as j
-from scenes import HELD_OUT, SCENES, SEEN, Scene, clock, oracle, pictures, truth, uneven_clock
+from scenes import HELD_OUT, SCENES, SEEN, Scene, careless, clock, pictures, truth, uneven_clock
 
 from revisage.models.looks import overlap
 from revisage.pipeline.types import Box, FaceDetection, Float
@@ -37,17 +37,6 @@ _SECONDS = 4.0
 _MATCH = 0.5  # intersection over union of a hit
 SYSTEMS = ("norfair, defaults", "before linking", "after linking")
 _COLUMNS = ("MOTA", "IDF1", "HOTA", "switches", "uncovered", "bridged", "tracks")
-
-
-def seen(scene: Scene, seed: int = 1) -> list[list[FaceDetection]]:
-    """What the trackers get; another seed blinds the detector at other times as well."""
-    drawn = np.random.default_rng(seed).uniform(0.3, 2.6, 9)
-    starts = {who: 0.8 + 0.37 * who if seed == 1 else float(drawn[who]) for who in range(1, 9)}
-
-    def blind(who: int, frame: int) -> bool:
-        return starts[who] <= scene.times[frame] < starts[who] + 0.6
-
-    return oracle(scene, blind=blind, jitter=0.03, misses=0.1, unsure=0.1, seed=seed)
 
 
 def watched(scene: Scene, detections: Sequence[Sequence[FaceDetection]]) -> Float:
@@ -173,7 +162,7 @@ def main() -> None:
     for rate in args.rate or [25.0]:
         for name in args.scene or (HELD_OUT if args.held_out else SCENES):
             scene = scenes[name](clock(rate, _SECONDS) if rate else uneven_clock(_SECONDS))
-            detections = seen(scene, args.seed)
+            detections = careless(scene, args.seed)
             camera = watched(scene, detections) if args.measured else j.camera(scene)
             label = f"{name} {rate:g}"
             for system, found in systems(scene, detections, camera).items():
