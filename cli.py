@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -27,6 +27,7 @@ from revisage.pipeline.errors import KeyFileError, LeakError, RevisageError
 if TYPE_CHECKING:
     from revisage.pipeline.batch.run import BatchReport, FileResult
     from revisage.pipeline.evaluation.report import FilmReport
+    from revisage.pipeline.recover import RecoverOptions
     from revisage.pipeline.report import Moment, TrackSummary
     from revisage.pipeline.run import JobOptions, JobReport, KeyRing, Workshop
     from revisage.pipeline.types import Progress
@@ -77,7 +78,10 @@ class _Group(click.Group):
         return list(self.commands)  # in the order of work, not of the alphabet
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}  # of all commands
+
+
+@click.group(cls=_Group, context_settings=_SETTINGS)
 @click.version_option(package_name="revisage")
 def cli() -> None:
     """Replace every face in a video with a synthetic one that only a key can undo, person by person.
@@ -218,28 +222,25 @@ _PATH = click.Path(path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 _overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist already.")
 _device_option = click.option(
-    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), show_default=True, help="What computes."
+    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), help="What computes."
 )
 
 _detection_options = _stacked(
     click.option(
         "--detector",
         default="auto",
-        show_default=True,
         metavar="NAME",
         help="auto, centerface, insightface, or insightface:PACK. auto takes insightface where a pack is installed.",
     ),
     click.option(
         "--threshold",
         default=0.4,
-        show_default=True,
         type=click.FloatRange(0, 1),
         help="Score from which a detection is a face. Lower finds more, also where there is none.",
     ),
     click.option(
         "--hold",
         default=0.5,
-        show_default=True,
         type=click.FloatRange(0),
         metavar="SECONDS",
         help="Cover a face so long before it was first and after it was last found.",
@@ -247,7 +248,6 @@ _detection_options = _stacked(
     click.option(
         "--smallest",
         default=20.0,
-        show_default=True,
         type=click.FloatRange(4, 4096),
         metavar="PIXELS",
         help="Width of the smallest face to look for. Smaller is slower.",
@@ -255,7 +255,6 @@ _detection_options = _stacked(
     click.option(
         "--looks",
         default="adaptive",
-        show_default=True,
         type=click.Choice(["adaptive", "every", "once"]),
         help="adaptive skips still frames and looks again, turned, closer, brighter, where a face may be missed; every "
         "skips nothing; once is the first look alone.",
@@ -279,7 +278,6 @@ _verify_options = _stacked(
     click.option(
         "--verify/--no-verify",
         default=True,
-        show_default=True,
         help="Look at the finished video again before it gets its name; a face that shows means no output.",
     ),
     click.option("--fix", is_flag=True, help="Cover what that finds and render again, at most three times."),
@@ -289,14 +287,12 @@ _method_options = _stacked(
     click.option(
         "--method",
         default="diffusion",
-        show_default=True,
         type=click.Choice(METHODS),
         help="diffusion paints a new face; the others are quick, and blur and mosaic are weak.",
     ),
     click.option(
         "--model",
         default="revisage-face",
-        show_default=True,
         metavar="NAME|DIR",
         help="What paints (diffusion): embedded, a diffusers folder, or a hub name fetched before.",
     ),
@@ -315,7 +311,6 @@ _method_options = _stacked(
     click.option(
         "--carry",
         default=0.0,
-        show_default=True,
         type=click.FloatRange(0, 1),
         metavar="C",
         help="How much of the original lives in the pixels themselves: 0 nothing, 1 all. Slow; use --codec ffv1.",
@@ -332,20 +327,16 @@ _method_options = _stacked(
         metavar="SECONDS",
         help="With --carry, new noise and signs so often: a known frame opens no more.  [default: 2]",
     ),
-    click.option(
-        "--batch-size", default=8, show_default=True, type=click.IntRange(1, 1024), help="Faces painted at a time."
-    ),
+    click.option("--batch-size", default=8, type=click.IntRange(1, 1024), help="Faces painted at a time."),
     click.option(
         "--seal",
         default="visual",
-        show_default=True,
         type=click.Choice(SEALS),
         help="How the originals are kept for recovery: visual is small and looks the same, off keeps none.",
     ),
     click.option(
         "--index",
         default="sidecar",
-        show_default=True,
         type=click.Choice(["sidecar", "off"]),
         help="Where the track index with the sealed originals goes: OUT.rvx, or nowhere.",
     ),
@@ -798,7 +789,6 @@ def _verdict(matches: bool) -> str:
     "--from",
     "origin",
     default="seal",
-    show_default=True,
     type=click.Choice(["seal", "pixels"]),
     help="The sealed originals, or what --carry left in the pixels.",
 )
@@ -807,9 +797,7 @@ def _verdict(matches: bool) -> str:
     is_flag=True,
     help="The index is lost: find the faces anew and bring back from the pixels what that allows. Slow, and weaker.",
 )
-@click.option(
-    "--model", default="revisage-face", show_default=True, metavar="NAME|DIR", help="What painted (--from pixels)."
-)
+@click.option("--model", default="revisage-face", metavar="NAME|DIR", help="What painted (--from pixels).")
 @_device_option
 @_encoding_options
 @_overwrite_option
@@ -845,7 +833,7 @@ def recover(
     from revisage.pipeline.places import check_places
     from revisage.pipeline.recover import RecoverOptions
     from revisage.pipeline.recover import recover as from_seal
-    from revisage.pipeline.run import JobOptions, recover_from_pixels, recover_without_index
+    from revisage.pipeline.run import JobOptions, carrier_for, finders_for
 
     if without_index and (origin == "seal" or index_file or persons):
         raise click.UsageError("--without-index goes with --from pixels, and with neither --index nor --person")
@@ -854,14 +842,18 @@ def recover(
     options, progress = RecoverOptions(codec, crf, overwrite), _progress()
     index = Path() if without_index else index_file or _index_of(anonymized)
     tracks = (*tracks, *_tracks_of(persons, index, key))
+    files, common = (anonymized, output), _Recovering(key=key, tracks=tracks, options=options, progress=progress)
+    wish = JobOptions(model=model, device=device)
     if without_index:
-        wish = JobOptions(model=model, device=device)
-        report = recover_without_index(anonymized, output, key, wish, tracks, options, progress)
+        from revisage.pipeline.recover_lost import recover_lost
+
+        report = recover_lost(*files, finders=finders_for(wish), **common)
     elif origin == "seal":
-        report = from_seal(anonymized, output, index=index, key=key, tracks=tracks, options=options, progress=progress)
+        report = from_seal(*files, index=index, **common)
     else:
-        wish = JobOptions(model=model, device=device)
-        report = recover_from_pixels(anonymized, output, index, key, wish, tracks, options, progress)
+        from revisage.pipeline.recover_pixels import recover_pixels
+
+        report = recover_pixels(*files, index=index, carrier=carrier_for(wish), **common)
     if report.empty:
         _complain(f"warning: {report.empty} faces are not in the pixels and stay hidden; the seal may have them")
     if without_index:
@@ -879,6 +871,15 @@ def recover(
             f"back   {_numbers(report.tracks)}, {report.faces} faces in {report.frames} frames{hidden}",
         ],
     )
+
+
+class _Recovering(TypedDict):
+    """What every way to recover is told."""
+
+    key: SecretKey | TrackKey
+    tracks: Sequence[int]
+    options: RecoverOptions
+    progress: Progress
 
 
 def _tracks_of(persons: Sequence[int], index: Path, key: SecretKey | TrackKey) -> list[int]:
@@ -905,15 +906,13 @@ def _numbers(tracks: Sequence[int]) -> str:
 @click.option(
     "--recognizer",
     default="auto",
-    show_default=True,
     type=click.Choice(["auto", "arcface", "dlib", "none"]),
     help="Who must not recognise anybody. auto takes what is installed.",
 )
-@click.option("--detector", default="auto", show_default=True, metavar="NAME", help="As in anonymize.")
+@click.option("--detector", default="auto", metavar="NAME", help="As in anonymize.")
 @click.option(
     "--threshold",
     default=0.5,
-    show_default=True,
     type=click.FloatRange(0, 1),
     help="Score from which a detection is a face.",
 )
@@ -1038,7 +1037,7 @@ def _span_row(span: Span) -> tuple[object, ...]:
 @click.argument("source", metavar="SRC", type=_PATH)
 @click.option("-o", "--output", required=True, type=_PATH, metavar="DIR", help="Gets the same folders as SRC.")
 @_key_options
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 256), help="Files at the same time.")
+@click.option("--jobs", default=1, type=click.IntRange(1, 256), help="Files at the same time.")
 @_method_options
 @_verify_options
 @_detection_options
@@ -1112,15 +1111,14 @@ def _batch_lines(report: BatchReport, output: Path) -> list[str]:
     metavar="KEY",
     help="Secret key to anonymize with, or to recover ANONYMIZED with (repeatable).  [default: public test keys]",
 )
-@click.option("--keys", default=2, show_default=True, type=click.IntRange(1, 16), help="How many test keys.")
-@click.option("--frames", default=120, show_default=True, type=click.IntRange(2), help="From the start of each video.")
+@click.option("--keys", default=2, type=click.IntRange(1, 16), help="How many test keys.")
+@click.option("--frames", default=120, type=click.IntRange(2), help="From the start of each video.")
 @click.option("--attacks", is_flag=True, help="Attack the result, too.")
 @click.option("--gallery", type=_PATH, metavar="DIR", help="Pictures of people for the attacker to learn from.")
-@click.option("--people", default=100, show_default=True, type=click.IntRange(1), help="How many of them at most.")
+@click.option("--people", default=100, type=click.IntRange(1), help="How many of them at most.")
 @click.option(
     "--effort",
     default=60.0,
-    show_default=True,
     type=click.FloatRange(0),
     metavar="SECONDS",
     help="How long the attacker's network learns.",
@@ -1281,10 +1279,8 @@ def doctor(device: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option(
-    "-o", "--output", default=Path("revisage-demo"), show_default=True, type=_PATH, metavar="DIR", help="New folder."
-)
-@click.option("--method", default="diffusion", show_default=True, type=click.Choice(METHODS), help="As in anonymize.")
+@click.option("-o", "--output", default=Path("revisage-demo"), type=_PATH, metavar="DIR", help="New folder.")
+@click.option("--method", default="diffusion", type=click.Choice(METHODS), help="As in anonymize.")
 @_device_option
 @click.option("--overwrite", is_flag=True, help="Use DIR even if it holds something.")
 @_json_option

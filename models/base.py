@@ -57,9 +57,8 @@ class FaceRequest:
     noise: Float  # `FaceGenerator.noise_shape`, standard normal, from the track's key; shared by its frames
 
 
-@runtime_checkable
-class FaceGenerator(Protocol):
-    """Paints faces that belong to nobody."""
+class Cropped(Protocol):
+    """Works on aligned crops of faces, each painted from an identity code and noise."""
 
     @property
     def template(self) -> CropTemplate:
@@ -76,6 +75,11 @@ class FaceGenerator(Protocol):
     @property
     def noise_shape(self) -> tuple[int, int, int]:
         """Of the noise that a face starts from: channels, height, width."""
+
+
+@runtime_checkable
+class FaceGenerator(Cropped, Protocol):
+    """Paints faces that belong to nobody."""
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         """One (S, S, 3) uint8 RGB picture per request, whole crop, face painted; any number of requests."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -18,35 +18,33 @@ def ahead(items: Iterable[T], count: int = 4) -> Iterator[T]:
     What `items` raises is raised here, after the items before it. When the consumer stops early, the thread is waited
     for, so that nothing of `items` runs on; it stops at its next item.
     """
-    made: queue.Queue[object] = queue.Queue(count)
+    made: SimpleQueue[object] = SimpleQueue()
+    room: SimpleQueue[None] = SimpleQueue()  # an entry for every item that may be made; both queues never spin
     stop = threading.Event()
     failure: list[BaseException] = []
-
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    for _ in range(count):
+        room.put(None)
 
     def work() -> None:
         try:
             for item in items:
-                if not put(item):
+                room.get()
+                if stop.is_set():
                     return
+                made.put(item)
         except BaseException as error:  # handed over, not swallowed
             failure.append(error)
-        put(_END)
+        made.put(_END)
 
     thread = threading.Thread(target=work, name="revisage-ahead", daemon=True)
     thread.start()
     try:
         while (item := made.get()) is not _END:
+            room.put(None)
             yield item  # type: ignore[misc]
         if failure:
             raise failure[0]
     finally:
         stop.set()
+        room.put(None)
         thread.join()

@@ -201,18 +201,27 @@ def _small(picture: Image) -> Gray:
 
 
 def _change(a: Gray, b: Gray) -> float:
-    """Largest mean difference of any block, grey levels of a well lit picture.
+    """Largest mean difference of any block, grey levels of a well lit picture; from `_STILL` on any such number.
 
     Noise averages out in a block, an entering face does not. In the dark a face differs from the wall by a level;
     there the difference counts for as much as it would in the light.
     """
     if a.shape != b.shape:
         return float("inf")
+    if (everywhere := _difference(a, b)) >= _STILL:
+        return everywhere  # no less differs the block that differs most
     side = (max(1, a.shape[1] // _STILL_BLOCK), max(1, a.shape[0] // _STILL_BLOCK))
     moved = cv2.resize(cv2.absdiff(a, b).astype(np.float32), side, interpolation=cv2.INTER_AREA)
+    if (most := float(moved.max())) >= _STILL:
+        return most
     light = cv2.resize(np.maximum(a, b).astype(np.float32), side, interpolation=cv2.INTER_AREA)
     return float((moved / np.minimum(1.0, (light + 2) / _LIT)).max())
 
 
 def _jumps(a: Gray, b: Gray) -> bool:
-    return a.shape != b.shape or float(cv2.absdiff(a, b).mean()) > _JUMP
+    return a.shape != b.shape or _difference(a, b) > _JUMP
+
+
+def _difference(a: Gray, b: Gray) -> float:
+    """Mean over the pictures, grey levels."""
+    return float(cv2.norm(a, b, cv2.NORM_L1)) / a.size

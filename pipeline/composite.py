@@ -102,28 +102,37 @@ def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat,
     rect = face.region.rect
     painted = geometry.uncrop(picture, face.matrix, rect)
     around = to_rgb(cut(planes, fmt, rect), fmt)
-    known = (~hidden[rect.inside]).astype(np.float32)
-    painted += membrane(around - painted, known)
+    painted += membrane(around - painted, ~hidden[rect.inside])
     return np.clip(painted, 0, 255, out=painted)
 
 
-def membrane(difference: Float, known: Float) -> Float:
-    """(h, w, 3) smooth surface that is `difference` where `known` (h, w) is 1 and spreads from there into the rest.
+def membrane(difference: Float, known: Mask) -> Float:
+    """(h, w, 3) smooth surface that is `difference` where it is `known` (h, w) and spreads from there into the rest.
 
     Pull-push interpolation (Gortler et al., *The Lumigraph*, SIGGRAPH 1996, section 3.4).
     """
-    weights: Float = cv2.merge([known] * 3)  # one a channel: numpy takes ten times as long to spread one over three
-    values: Float = difference * weights
-    levels = [(values, weights)]
-    while min(weights.shape[:2]) > 1:
-        half = ((weights.shape[1] + 1) // 2, (weights.shape[0] + 1) // 2)
-        values, weights = (cv2.resize(layer, half, interpolation=cv2.INTER_AREA) for layer in (values, weights))
-        levels.append((values, weights))
+    mask = known.view(np.uint8)
+    values: Float = cv2.copyTo(difference, mask)  # 0 elsewhere
+    weights: Float = mask.astype(np.float32)
+    levels = []
+    while min(values.shape[:2]) > 1:
+        values, weights = _half(values), _half(weights)
+        levels.append((values, cv2.merge([weights] * 3)))  # one a channel: numpy is slow to spread one over three
     filled = values / max(float(weights.max()), 1e-6)
-    for values, weights in reversed(levels[:-1]):
-        coarse = cv2.resize(filled, weights.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        filled = values + coarse * (1 - np.minimum(weights, 1))
-    return filled
+    for values, spread in reversed(levels[:-1]):
+        filled = values + _stretched(filled, values) * (1 - spread)
+    whole: Float = cv2.copyTo(difference, mask, _stretched(filled, difference))
+    return whole
+
+
+def _half(layer: Float) -> Float:
+    """Means of two by two; of odd sides the last row or column counts more."""
+    size = ((layer.shape[1] + 1) // 2, (layer.shape[0] + 1) // 2)
+    return np.asarray(cv2.resize(layer, size, interpolation=cv2.INTER_AREA))
+
+
+def _stretched(layer: Float, like: Float) -> Float:
+    return np.asarray(cv2.resize(layer, like.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def blurred(face: PlacedFace, planes: Planes, fmt: PixelFormat) -> Float:

@@ -142,8 +142,8 @@ def paste(planes: Planes, fmt: PixelFormat, rect: Rect, tile: Planes, mask: Mask
 
 def quantise_mask(mask: Mask, fmt: PixelFormat) -> Mask:
     """`mask` grown to whole chroma blocks, so that luma and chroma agree on what is inside."""
-    grown = _spread(_any_in_block(mask, fmt.sx, fmt.sy), fmt.sx, fmt.sy)
-    return np.ascontiguousarray(grown[: mask.shape[0], : mask.shape[1]])
+    grown = _spread(_any_in_block(mask, fmt.sx, fmt.sy).view(np.uint8), fmt.sx, fmt.sy)
+    return np.ascontiguousarray(grown[: mask.shape[0], : mask.shape[1]]).view(np.bool_)
 
 
 def to_rgb(tile: Planes, fmt: PixelFormat, *, clip: bool = True) -> Float:
@@ -152,10 +152,9 @@ def to_rgb(tile: Planes, fmt: PixelFormat, *, clip: bool = True) -> Float:
     `clip=False` keeps what samples can hold beyond that range, so that `blend` gives back the same samples always.
     """
     height, width = tile[0].shape
-    full = [
-        _spread(samples, *fmt.shifts(plane))[:height, :width].astype(np.float32) for plane, samples in enumerate(tile)
-    ]
-    rgb: Float = cv2.transform(cv2.merge(full).reshape(height, width, -1), _to_rgb_matrix(fmt))
+    full = [_spread(samples, *fmt.shifts(plane))[:height, :width] for plane, samples in enumerate(tile)]
+    merged = cv2.merge(full).reshape(height, width, -1).astype(np.float32)
+    rgb: Float = cv2.transform(merged, _to_rgb_matrix(fmt))
     return np.clip(rgb, 0, 255, out=rgb) if clip else rgb
 
 
@@ -165,14 +164,16 @@ def blend(planes: Planes, fmt: PixelFormat, rect: Rect, rgb: Float, alpha: Float
     Done per plane at the planes' own depth; chroma takes the mean over its block, weighted by alpha, so colour outside
     the mask cannot bleed in. Samples whose alpha is 0 keep their bits. `rect` must be aligned.
     """
-    native = cv2.transform(np.ascontiguousarray(rgb, np.float32), _from_rgb_matrix(fmt)).reshape(*rgb.shape[:2], -1)
+    native = cv2.split(cv2.transform(np.ascontiguousarray(rgb, np.float32), _from_rgb_matrix(fmt)))
     alpha = np.ascontiguousarray(alpha, np.float32)
+    inside = (alpha > 0).view(np.uint8)
+    amounts = {shifts: _block_mean(alpha, *shifts) for shifts in map(fmt.shifts, range(len(planes)))}
     for plane, view in enumerate(_views(planes, fmt, rect)):
         shifts = fmt.shifts(plane)
-        painted = _block_mean(np.where(alpha > 0, native[..., plane], 0) * alpha, *shifts)
-        amount = _block_mean(alpha, *shifts)
-        mixed = view * (1 - amount) + painted
-        np.copyto(view, np.clip(np.rint(mixed), 0, fmt.peak).astype(view.dtype), where=amount > 0)
+        painted = cv2.copyTo(native[plane], inside) * alpha  # 0 outside, whatever the colour there
+        mixed = view * (1 - amounts[shifts]) + _block_mean(painted, *shifts)
+        np.clip(np.rint(mixed, out=mixed), 0, fmt.peak, out=mixed)
+        np.copyto(view, mixed.astype(view.dtype), where=amounts[shifts] > 0)
 
 
 def sample_range(fmt: PixelFormat) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
@@ -208,8 +209,11 @@ def _ceil_shift(value: int, shift: int) -> int:
 
 def _spread(samples: NDArray[Any], sx: int, sy: int) -> NDArray[Any]:
     """Every sample repeated over its block."""
-    rows = samples.repeat(1 << sy, axis=0) if sy else samples
-    return rows.repeat(1 << sx, axis=1) if sx else rows
+    if not (sx or sy):
+        return samples
+    height, width = samples.shape
+    whole: NDArray[Any] = cv2.resize(samples, (width << sx, height << sy), interpolation=cv2.INTER_NEAREST)
+    return whole
 
 
 def _any_in_block(mask: Mask, sx: int, sy: int) -> Mask:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from revisage.models.base import FaceGenerator, FaceRequest
+from revisage.models.base import Cropped, FaceGenerator, FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.pipeline import composite
 from revisage.pipeline.carry import Carriage
@@ -58,28 +58,12 @@ class Protected:
     carried: tuple[Carried | None, ...] = ()  # per face, where its pixels carry the original; () where none do
 
 
-class Method(Protocol):
+class Method(Cropped, Protocol):
     """A way to hide faces."""
 
     @property
     def name(self) -> str:
         """As `--method` has it."""
-
-    @property
-    def template(self) -> CropTemplate:
-        """How its crops are aligned."""
-
-    @property
-    def size(self) -> int:
-        """Side of its crops in pixels."""
-
-    @property
-    def code_size(self) -> int:
-        """How many numbers an identity code has."""
-
-    @property
-    def noise_shape(self) -> tuple[int, int, int]:
-        """Of the noise that a face starts from."""
 
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """Every picture in order; `likeness` gives a track's new face."""

@@ -23,14 +23,14 @@ from revisage.models.latents import Veil
 from revisage.pipeline.carry import Carriage, Carry, found, lay_out, request_for, restoration, squares_near
 from revisage.pipeline.composite import PlacedFace, place
 from revisage.pipeline.convey import recovered
-from revisage.pipeline.errors import IndexFileError
+from revisage.pipeline.errors import IndexFileError, KeyFileError
 from revisage.pipeline.likeness import code_of, veil_of
 from revisage.pipeline.media import Frame, VideoReader, open_video, read_label
 from revisage.pipeline.pixels import Mask, blend
 from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.types import CropTemplate, Float, Origin, Progress, Shape, TrackedFace, silent
 from revisage.pipeline.vault import keys
-from revisage.pipeline.vault.keys import SecretKey
+from revisage.pipeline.vault.keys import SecretKey, TrackKey
 from revisage.pipeline.vault.label import Label, LabelTrack
 
 SURE = 0.5  # of the grain that is seen: what has less is the right one, and the search ends
@@ -61,7 +61,7 @@ def recover_lost(
     anonymized: Path,
     output: Path,
     *,
-    key: SecretKey,
+    key: SecretKey | TrackKey,
     finders: Finders,
     tracks: Sequence[int] = (),
     options: RecoverOptions | None = None,
@@ -70,9 +70,11 @@ def recover_lost(
 ) -> RecoverReport:
     """Write `output` with `tracks` (none named: all) brought back as far as that goes.
 
-    Raises IndexFileError (WrongKeyError, TamperedError) where the video has no label or the key does not open it,
-    ModelError or MediaError; then there is no output.
+    Raises KeyFileError for a track key, IndexFileError (WrongKeyError, TamperedError) where the video has no label or
+    the key does not open it, ModelError or MediaError; then there is no output.
     """
+    if isinstance(key, TrackKey):
+        raise KeyFileError("a track key opens its track in the index only: without the index give the secret key")
     options = options or RecoverOptions()
     text = read_label(anonymized)
     if text is None:

@@ -21,7 +21,7 @@ import numpy as np
 from revisage.models.latents import Veil, standard_normal
 from revisage.pipeline.ahead import ahead
 from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
-from revisage.pipeline.composite import Likeness, hidden_pixels, place, placed_rect
+from revisage.pipeline.composite import Likeness, PlacedFace, hidden_pixels, place, placed_rect
 from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.likeness import code_of, veil_of
@@ -292,9 +292,8 @@ class _Job:
         for face, tile in zip(picture.faces, protected.tiles, strict=True):
             blend(picture.planes, self.fmt, face.region.rect, tile, face.region.alpha)
         if sealer is not None:
-            masks = _owners(picture)
             for track, rect in sealed.items():
-                planes, mask = cut(picture.planes, self.fmt, rect), masks[track][rect.inside]
+                planes, mask = cut(picture.planes, self.fmt, rect), _owned(picture.faces, track, rect)
                 whole = Rect(0, 0, rect.width, rect.height)
                 paste(planes, self.fmt, whole, originals[track], mask)
                 sealer.add(track, picture.number, planes, mask)
@@ -418,18 +417,23 @@ def _sealed_tracks(picture: Picture, sealer: seal.Sealer[Planes, Mask] | None) -
     return {number: Rect(*rect) for number, rect in rects if rect is not None}
 
 
-def _owners(picture: Picture) -> dict[int, Mask]:
-    """Track -> its own pixels (H, W): those that it touches and no other track does; CONTESTED has all the others.
+def _owned(faces: Sequence[PlacedFace], track: int, rect: Rect) -> Mask:
+    """The track's own pixels in `rect`: those that it touches and no other track does; CONTESTED has all the others.
 
     So a seal never holds a pixel that might show somebody else's face.
     """
-    height, width = picture.planes[0].shape
-    touched: dict[int, Mask] = {}
-    times = np.zeros((height, width), np.uint8)
-    for face in picture.faces:
-        mask = np.zeros((height, width), np.bool_)
-        mask[face.region.rect.inside] = face.region.touched
-        touched[face.track] = mask
-        times += mask
-    alone = times == 1
-    return {CONTESTED: times > 1, **{track: mask & alone for track, mask in touched.items()}}
+    times = np.zeros((rect.height, rect.width), np.uint8)
+    own = np.zeros((rect.height, rect.width), np.bool_)
+    for face in faces:
+        here, there = _common(rect, face.region.rect)
+        times[here] += face.region.touched[there]
+        if face.track == track:
+            own[here] = face.region.touched[there]
+    return times > 1 if track == CONTESTED else own & (times == 1)
+
+
+def _common(a: Rect, b: Rect) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Index of the pixels that both have, in a picture of `a` and in one of `b`."""
+    x0, y0, x1, y1 = max(a.x0, b.x0), max(a.y0, b.y0), min(a.x1, b.x1), min(a.y1, b.y1)
+    x1, y1 = max(x0, x1), max(y0, y1)
+    return np.s_[y0 - a.y0 : y1 - a.y0, x0 - a.x0 : x1 - a.x0], np.s_[y0 - b.y0 : y1 - b.y0, x0 - b.x0 : x1 - b.x0]

@@ -23,13 +23,12 @@ from revisage.pipeline.detections import load_detections
 from revisage.pipeline.errors import KeyFileError, LeakError, ModelError, OutputError, PlanError
 from revisage.pipeline.places import check_places, index_path
 from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
-from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
 from revisage.pipeline.report import TrackSummary, check_picture, picture_of_moments, summaries
 from revisage.pipeline.shape import PARTS, REGIONS
-from revisage.pipeline.types import Plan, Progress, Shape, silent
+from revisage.pipeline.types import CropTemplate, Plan, Progress, Shape, silent
 from revisage.pipeline.vault.index import Seal
-from revisage.pipeline.vault.keys import Recipient, SecretKey, TrackKey, everyone
+from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
 from revisage.pipeline.verification.eyes import Mirrored
 from revisage.pipeline.verification.identity import arcface
 from revisage.pipeline.verification.repair import repaired
@@ -38,6 +37,7 @@ from revisage.pipeline.verify import VerifyOptions, Witnesses, verify
 
 if TYPE_CHECKING:
     from revisage.models.device import Device
+    from revisage.pipeline.recover_lost import Finders
 
 FAITHFUL = 30.0  # dB of PSNR from which what the pixels give back is as good as filmed
 FIX_ROUNDS = 3  # times that --fix renders again before it gives up
@@ -305,7 +305,7 @@ class Workshop:
             output=output,
             index=index,
             method=method.name,
-            device=f"{self.device.name}: {self.device.reason}" if self.options.method == "diffusion" else "cpu",
+            device=self._computed_on(),
             detector=f"{plan.detector}, from the plan" if planned else self._found_by(plan),
             tracks=summaries(plan),
             render=report,
@@ -319,6 +319,15 @@ class Workshop:
     def _shape(self, planned: Shape) -> Shape:
         region, parts = self.options.region, self.options.keep_parts
         return Shape(planned.region if region is None else region, planned.keep_parts if parts is None else parts)
+
+    def _computed_on(self) -> str:
+        """The device that painted, and why; of a method that paints without a network, what its detector ran on."""
+        if self.options.method == "diffusion":
+            return f"{self.device.name}: {self.device.reason}"
+        if "detector" not in vars(self):
+            return "cpu: no network was needed"
+        name, _, why = getattr(self.detector[0], "provider", "CPU").partition(" ")
+        return f"{name.lower()}: {why.strip('()') or 'runs the detector'}; {self.options.method} needs the cpu alone"
 
     def _found_by(self, plan: Plan) -> str:
         """Who found the faces, and why that one."""
@@ -493,69 +502,25 @@ def _known(plan: Plan, ids: Sequence[int], what: str) -> None:
             raise PlanError(f"there is no track {number} {what}; choose from {there}")
 
 
-def recover_from_pixels(
-    anonymized: Path,
-    output: Path,
-    index: Path,
-    key: SecretKey | TrackKey,
-    wish: JobOptions,
-    tracks: Sequence[int] = (),
-    options: RecoverOptions | None = None,
-    progress: Progress = silent,
-) -> RecoverReport:
-    """`recover_pixels` with the model that the index describes; `wish` says on which device, and where the model is.
+def carrier_for(wish: JobOptions) -> Callable[[Mapping[str, object]], FaceCarrier]:
+    """What `recover_pixels` wants; `wish` says on which device, and where the model is.
 
-    Raises any RevisageError; then there is no output.
+    Raises ModelError, when called, where that is another model than the one described, and DeviceError.
     """
-    from revisage.pipeline.recover_pixels import recover_pixels  # noqa: PLC0415  (imports torch)
-
-    return recover_pixels(
-        anonymized,
-        output,
-        index=index,
-        key=key,
-        carrier=lambda described: _carrier(described, wish),
-        tracks=tracks,
-        options=options,
-        batch_size=wish.batch_size,
-        progress=progress,
-    )
+    return lambda described: _carrier(described, wish)
 
 
-def recover_without_index(
-    anonymized: Path,
-    output: Path,
-    key: SecretKey | TrackKey,
-    wish: JobOptions,
-    tracks: Sequence[int] = (),
-    options: RecoverOptions | None = None,
-    progress: Progress = silent,
-) -> RecoverReport:
-    """`recover_lost` with the usual detector and the model that the video's label describes.
-
-    Raises any RevisageError; then there is no output.
-    """
+def finders_for(wish: JobOptions) -> Finders:
+    """What `recover_lost` wants: the usual detector, and the model that the video's label describes, as above."""
     from revisage.models.generator import model_spec  # noqa: PLC0415  (imports diffusers)
-    from revisage.pipeline.recover_lost import Finders, recover_lost  # noqa: PLC0415  (imports torch)
+    from revisage.pipeline.recover_lost import Finders  # noqa: PLC0415  (imports torch)
 
-    if isinstance(key, TrackKey):
-        raise KeyFileError("a track key opens its track in the index only: without the index give the secret key")
     workshop, spec = Workshop(wish), model_spec(wish.model)
-    finders = Finders(
-        workshop.detector[0],
-        workshop.landmarker[0],
-        lambda described: (_carrier(described, wish), spec.template, spec.code_size),
-    )
-    return recover_lost(
-        anonymized,
-        output,
-        key=key,
-        finders=finders,
-        tracks=tracks,
-        options=options,
-        batch_size=wish.batch_size,
-        progress=progress,
-    )
+
+    def carrier(described: Mapping[str, object]) -> tuple[FaceCarrier, CropTemplate, int]:
+        return _carrier(described, wish), spec.template, spec.code_size
+
+    return Finders(workshop.detector[0], workshop.landmarker[0], carrier)
 
 
 def _carrier(described: Mapping[str, object], wish: JobOptions) -> FaceCarrier:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from commands import run
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,11 @@ def shared() -> Path:
     if not (folder / "clips").is_dir():
         pytest.skip("needs the folder of real clips: set REVISAGE_SHARED to it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A secret key file."""
+    path = tmp_path_factory.mktemp("keys") / "my.key"
+    assert run("keygen", "-o", path).exit_code == 0
+    return path

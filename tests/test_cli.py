@@ -13,7 +13,8 @@ from typing import Any, get_args
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from commands import run
 from films import Film, make
 
 from revisage import cli as command_line
@@ -22,10 +23,6 @@ from revisage.models import presets
 from revisage.pipeline.errors import ModelError
 
 SOLID = ["--method", "solid"]
-
-
-def run(*words: object, **more: Any) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], **more)
 
 
 def ok(*words: object, **more: Any) -> Result:

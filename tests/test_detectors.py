@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import skimage.data
+from films import film_of_a_face
 from hypothesis import given
 from hypothesis import strategies as st
 from insightface.data import get_image
@@ -24,6 +25,7 @@ from revisage.models.pack_landmarks import PackLandmarker
 from revisage.models.recognizers import ArcFaceRecognizer
 from revisage.models.runtime import onnxruntime
 from revisage.pipeline.errors import DeviceError, ModelError
+from revisage.pipeline.run import JobOptions, KeyRing, Workshop
 from revisage.pipeline.types import Box, FaceDetection, Float, Image
 
 
@@ -210,6 +212,42 @@ def test_a_provider_that_did_not_start_is_an_error_or_said(monkeypatch: pytest.M
         detectors._running(Session(), "cuda")
     assert "did not start" in detectors._running(Session(), "auto")
     assert detectors._running(Session(), "cpu") == "CPU"
+
+
+@pytest.mark.parametrize(
+    ("providers", "device"),
+    [
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda: runs the detector; blur needs the cpu alone"),
+        (["CPUExecutionProvider"], "cpu: CUDA was offered but did not start; blur needs the cpu alone"),
+    ],
+)
+def test_a_report_says_what_a_method_without_network_ran_on(
+    providers: list[str], device: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The detector's device: a session that computes here and says it does so where `providers` has it."""
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    real = detectors._session
+
+    class Session:
+        def __init__(self, model: bytes) -> None:
+            self.run = real(model, "cpu", 1)[0].run
+
+        def get_providers(self) -> list[str]:
+            return providers
+
+    def fake(model: bytes, device: str, threads: int) -> tuple[Session, str]:
+        session = Session(model)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+        return session, detectors._running(session, device)
+
+    monkeypatch.setattr(detectors, "_session", fake)
+    wish = JobOptions(method="blur", detector="centerface", looks="once", seal="off", index=False, verify=False)
+    source, workshop = film_of_a_face(tmp_path / "in.mkv", 2), Workshop(wish)
+    report = workshop.anonymize(source, tmp_path / "out.mkv", KeyRing())
+    assert report.device == device
+    plan = workshop.analyze(source)
+    planned = Workshop(wish).anonymize(source, tmp_path / "again.mkv", KeyRing(), plan=plan)
+    assert planned.device == "cpu: no network was needed"
 
 
 def test_unknown_devices_and_detectors_name_the_known_ones() -> None:

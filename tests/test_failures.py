@@ -9,22 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from commands import run
 from films import Film, film_of_a_face, make  # type: ignore[import-not-found]
 
-from revisage.cli import cli
 from revisage.pipeline.media import open_video
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "my.key"
-    assert run("keygen", "-o", path).exit_code == 0
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from revisage.models import layout
 from revisage.models.conditioning import FACE_TEMPLATE, INTEROCULAR, draw_landmarks, face_mask, standard_landmarks
 from revisage.pipeline import geometry
-from revisage.pipeline.pixels import pixel_format
+from revisage.pipeline.pixels import Rect, pixel_format
 
 FMT = pixel_format("yuv420p", 0, 0, 480)
 UPRIGHT = np.array(FACE_TEMPLATE.points, np.float32) * 100
@@ -28,6 +28,16 @@ def test_align_takes_the_points_to_the_template(angle: float, scale: float, x: f
     found = geometry.transform(moved(angle, scale, x, y), matrix)
     np.testing.assert_allclose(found, np.array(FACE_TEMPLATE.points) * 128 - 0.5, atol=0.05)
     assert geometry.scale_of(matrix) == pytest.approx(1.28 / scale, rel=1e-3)
+
+
+@given(st.lists(st.tuples(st.floats(-30, 90), st.floats(-30, 90)), min_size=1, max_size=9), st.integers(1, 30))
+def test_a_hull_grows_as_an_ellipse_makes_it_grow(corners: list[tuple[float, float]], grow: int) -> None:
+    points, rect = np.array(corners, np.float32), Rect(0, 0, 70, 60)
+    drawn = np.zeros((60, 70), np.uint8)
+    hull = np.round(cv2.convexHull(points) * 16).astype(np.int32)
+    cv2.fillConvexPoly(drawn, hull, 255, cv2.LINE_8, 4)
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2)
+    np.testing.assert_array_equal(geometry._hull(points, rect, grow), cv2.dilate(drawn, ellipse))
 
 
 @given(st.floats(-3, 3), st.floats(0.2, 5))

@@ -26,7 +26,6 @@ from revisage.pipeline.pixels import pixel_format
 from revisage.pipeline.recover import RecoverOptions, RecoverReport
 from revisage.pipeline.recover_lost import Finders, recover_lost
 from revisage.pipeline.render import Access, RenderOptions, anonymize
-from revisage.pipeline.run import JobOptions, recover_without_index
 from revisage.pipeline.types import Image, Origin, Plan, Track, TrackedFace, VideoInfo
 from revisage.pipeline.vault.keys import SecretKey, TrackKey, VideoSecret
 from revisage.pipeline.vault.label import Label, LabelTrack
@@ -197,5 +196,5 @@ def test_what_cannot_work_is_said_and_writes_nothing(made: tuple[Path, Path], fo
     with pytest.raises(IndexFileError, match="no label"):
         back((made[0], made[0]), folder, out, (0, 0))
     with pytest.raises(KeyFileError, match="secret key"):
-        recover_without_index(made[1], out, TrackKey(bytes(32)), JobOptions())
+        back(made, folder, out, (0, 0), key=TrackKey(bytes(32)))
     assert not out.exists()

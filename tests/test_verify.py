@@ -16,10 +16,9 @@ import av
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from commands import run
 from scenes import Scene, alone, clock, crossing, dark, entrance, film, oracle, post, shake, truth  # type: ignore[import-not-found]
 
-from revisage.cli import cli
 from revisage.models.base import Recognizer
 from revisage.models.detectors import load_detector
 from revisage.models.looks import overlap
@@ -726,17 +725,6 @@ def test_the_worst_come_first_and_the_album_stays_small(made: Made) -> None:
 
 
 # -- anonymize, fail closed --------------------------------------------------------------------------------------------
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "my.key"
-    assert run("keygen", "-o", path).exit_code == 0
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -36,10 +36,12 @@ def filmed(sighting: Sighting, view: Float) -> Sighting:
 
 
 def _mapped(sighting: Sighting, scale: float, shift: Float) -> Sighting:
-    found = sighting.detection
-    x0, y0, x1, y1 = (float(v) for v in scale * np.array(found.box) + np.tile(shift, 2))
+    found, (x, y) = sighting.detection, shift.tolist()
+    x0, y0, x1, y1 = found.box
+    box = (scale * x0 + x, scale * y0 + y, scale * x1 + x, scale * y1 + y)
     points = (scale * found.points + shift).astype(np.float32)
-    return replace(sighting, detection=replace(found, box=(x0, y0, x1, y1), points=points))
+    moved = FaceDetection(box, found.score, points, found.embedding)
+    return Sighting(sighting.frame, moved, sighting.landmarks, sighting.looked)
 
 
 Tracklet = Sequence[Sighting]  # one person, uninterrupted as far as the tracker could see; frames rising, one each

@@ -89,10 +89,16 @@ class _FaceDistance(Distance):  # type: ignore[misc]
 
 def box_distance(a: Float, b: Float) -> Float:
     """Of boxes (…, 2, 2), two corners each: distance of centres over mean size, plus half the log2 ratio of sizes."""
-    size_a = np.sqrt(np.maximum(np.prod(a[..., 1, :] - a[..., 0, :], axis=-1), 1.0))
-    size_b = np.sqrt(np.maximum(np.prod(b[..., 1, :] - b[..., 0, :], axis=-1), 1.0))
-    apart = np.linalg.norm(a.mean(axis=-2) - b.mean(axis=-2), axis=-1) / ((size_a + size_b) / 2)
+    size_a, size_b = _size(a), _size(b)
+    between = (a[..., 0, :] + a[..., 1, :] - b[..., 0, :] - b[..., 1, :]) / 2
+    apart = np.hypot(between[..., 0], between[..., 1]) / ((size_a + size_b) / 2)
     return np.asarray(apart + 0.5 * np.abs(np.log2(size_a / size_b)), np.float32)
+
+
+def _size(box: Float) -> Float:
+    """Side of the square of the same area; 1 at least."""
+    sides = box[..., 1, :] - box[..., 0, :]
+    return np.asarray(np.sqrt(np.maximum(sides[..., 0] * sides[..., 1], 1.0)))
 
 
 def _wrap(detection: FaceDetection, sure: bool) -> Any:

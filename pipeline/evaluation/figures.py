@@ -23,7 +23,7 @@ from revisage.pipeline.evaluation.measures import NOTHING
 from revisage.pipeline.evaluation.report import Figure
 from revisage.pipeline.places import index_path
 from revisage.pipeline.recover import RecoverOptions, recover
-from revisage.pipeline.run import recover_from_pixels
+from revisage.pipeline.run import carrier_for
 from revisage.pipeline.types import Float
 from revisage.pipeline.vault.keys import SecretKey
 
@@ -50,8 +50,11 @@ def recovery_figures(evidence: Evidence, judges: Judges, anonymized: Path | None
     found = _brought_back(evidence, back, judges, "recovery", "right key, from the seal")
     if evidence.workshop.carry is not None and evidence.jobs:
         carried = evidence.folder / "from-pixels.mkv"
+        from revisage.pipeline.recover_pixels import recover_pixels  # noqa: PLC0415  (imports torch)
+
         options = RecoverOptions(codec="ffv1")
-        recover_from_pixels(video, carried, index, evidence.keys[0], evidence.workshop.options, options=options)
+        carrier = carrier_for(evidence.workshop.options)
+        recover_pixels(video, carried, index=index, key=evidence.keys[0], carrier=carrier, options=options)
         found += _brought_back(evidence, carried, judges, "pixels", "right key, from the pixels")
     about = "a stranger's key is refused, nothing is written"
     return [*found, Figure("wrong_key_refused", float(refused), NOTHING, "1", about)]

@@ -92,7 +92,7 @@ def _add_tile_stream(
             raise MediaError(f"pixels of {fmt.name} cannot be sealed; use --seal off or convert the video first")
         stream = _add_clip_stream(muxer, "ffv1", plain, (width, height), time_base, level="3", slices="1", slicecrc="1")
     else:
-        options = {"preset": "veryfast", "qp": str(_clip_qp(fmt)), "threads": "2"}
+        options = {"preset": "superfast", "qp": str(_clip_qp(fmt)), "threads": "1"}
         stream = _add_clip_stream(muxer, "libx264", name, size, time_base, **options)
     if fmt.family == "yuv":
         stream.color_range = 2 if fmt.full_range else 1
