@@ -442,7 +442,8 @@ def _errors(found: Sequence[tuple[Float, float]], cases: Sequence[Case]) -> dict
     eyes, lips = slice(layout.EYE_LEFT.start, layout.EYE_RIGHT.stop), slice(layout.LIPS_OUTER.start, model.POINTS)
     figures = {"all": off, "without the oval": off[:, 36:], "eyes": off[:, eyes], "lips": off[:, lips]}
     medians = {name: 100 * float(np.median(part.mean(1))) for name, part in figures.items()}
-    return medians | {"all, 95th percentile": 100 * float(np.percentile(off.mean(1), 95))}
+    points = {"all, point by point": 100 * float(np.median(off[:, : model.POINTS]))}
+    return medians | points | {"all, 95th percentile": 100 * float(np.percentile(off.mean(1), 95))}
 
 
 def main() -> None:

@@ -213,7 +213,7 @@ def _portrait(picture: Image, sitter: Sitter) -> Image:
 def score_clips(folder: Path, args: argparse.Namespace) -> None:
     """The table of `revisage evaluate` and a strip of pictures for every clip in `folder`."""
     job = JobOptions(model=args.model, steps=args.steps, device="cpu", threads=args.threads)
-    laboratory = Laboratory(EvaluateOptions(job, args.frames, min(args.keys, 2)))
+    laboratory = Laboratory(EvaluateOptions(job, args.frames, args.keys))
 
     def look(name: str, picture: Image) -> None:
         save_strip(picture, args.out / f"{name}.png", overwrite=True)
