@@ -23,6 +23,7 @@ from revisage.models import layout
 from revisage.pipeline.types import Float
 
 SIDE = 128  # of the picture in which all faces have one shape, pixels
+FURTHEST = 2.0  # standard deviations
 _SUBPIXEL = 4  # bits, for OpenCV's fixed-point coordinates
 _REMEMBERED = 64  # pictures of codes
 
@@ -92,6 +93,15 @@ class Artist:
             self.portrait(code), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
         )
         return drawn
+
+
+def moderate(code: Float) -> Float:
+    """A drawn code (N,) without its extremes: none of its numbers beyond `FURTHEST`, those near 0 as they are.
+
+    Of 64 independent numbers a few always lie far out, and one such component alone gives a face a white moustache.
+    """
+    drawn: Float = (np.tanh(code / FURTHEST) * FURTHEST).astype(np.float32)
+    return drawn
 
 
 def places(onto: Float, source: Float, triangles: NDArray[np.int32], size: int) -> tuple[Float, Float]:

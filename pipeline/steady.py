@@ -69,7 +69,10 @@ def _around(request: FaceRequest) -> Float:
 
 
 def _light(before: Float, now: Float) -> float:
-    """How much brighter everything became. The median: what moves into view is the smaller part."""
+    """How much brighter everything became: as much as three quarters of it agree on. What moves is the smaller part."""
     ratio = now / before
     ratio = ratio[np.isfinite(ratio)]
-    return float(np.clip(np.median(ratio), 0.5, 2.0)) if ratio.size >= ENOUGH else 1.0
+    if ratio.size < ENOUGH:
+        return 1.0
+    low, high = np.quantile(ratio, (0.25, 0.75))
+    return float(np.clip(1.0, low, high).clip(0.5, 2.0))

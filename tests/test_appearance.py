@@ -11,7 +11,7 @@ from scipy.spatial import Delaunay
 from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import layout
-from revisage.models.appearance import SIDE, Appearance, Artist, places
+from revisage.models.appearance import FURTHEST, SIDE, Appearance, Artist, moderate, places
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.device import choose_device
 from revisage.models.folder import EMBEDDED, network
@@ -71,6 +71,14 @@ def test_a_look_goes_where_the_landmarks_go() -> None:
     assert np.abs(here).max() > 0.1
     np.testing.assert_allclose(there[5:, 5:], here[:-5, :-5], atol=1e-3)
     assert np.abs(there - here).max() > 0.1
+
+
+def test_extremes_are_drawn_in_and_the_middle_is_kept() -> None:
+    code = np.linspace(-6, 6, 121).astype(np.float32)
+    drawn = moderate(code)
+    assert np.abs(drawn).max() < FURTHEST
+    assert (np.diff(drawn) > 0).all()  # no two codes become one
+    np.testing.assert_allclose(drawn[55:66], code[55:66], atol=0.02)
 
 
 def test_old_codes_are_forgotten_and_drawn_again() -> None:

@@ -35,11 +35,8 @@ CENTRE = 0.018  # of the same, below the crop's middle
 FRONTAL = 0.25  # logarithm of the ratio of the face's halves up to which it looks straight ahead
 SHADOW = 0.04  # of full scale, added before taking the logarithm
 CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
-TRUNCATION = 0.8  # drawn looks vary this much as real ones do: independent components at full strength make odd faces
 FURTHEST = 2.5  # mean squared component beyond which a face is no face
-NOISE = (
-    0.12  # what a code leaves unexplained, logarithm; with codes about standard normal it decides how far a fit may go
-)
+NOISE = 0.12  # what a code leaves unexplained, logarithm; with standard-normal codes it decides how far a fit may go
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +143,7 @@ def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> A
         rows = rows[_plausible(rows)]
     mean = rows.mean(0)
     _, spread, directions = np.linalg.svd(rows - mean, full_matrices=False)
-    basis = directions[:code_size] * (TRUNCATION * spread[:code_size, None] / len(rows) ** 0.5)
+    basis = directions[:code_size] * (spread[:code_size, None] / len(rows) ** 0.5)
     explained = float((spread[:code_size] ** 2).sum() / (spread**2).sum())
     print(f"{len(rows)} of {len(portraits)} portraits; {code_size} components explain {explained:.3f}")
     shaped = (mean.reshape(-1, 3), basis.reshape(len(basis), -1, 3))

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from revisage.models import landmarks, layout
-from revisage.models.appearance import Appearance, Artist
+from revisage.models.appearance import Appearance, Artist, moderate
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
 from revisage.models.inpaint import calmed
 from revisage.models.proportions import proportions, reshaped
@@ -49,7 +49,7 @@ from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 SIZE, PATCH, CHANNELS = 128, 8, (128, 192, 256)
 STEPS = 2  # in use
 CALM = 4  # see `calmed`
-PROPORTIONS = 1.0  # see `models/proportions.py`
+PROPORTIONS = 0.85  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
@@ -181,9 +181,8 @@ def sample(portrait: Sitter, artist: Artist, rng: np.random.Generator, *, augmen
 
 def recast(row: Row, code: Float, artist: Artist) -> Row:
     """The same place with somebody else to paint in it, as in use: with that person's proportions."""
-    return _cast(
-        row.picture, row.mask, reshaped(row.landmarks, proportions(code, PROPORTIONS)), row.landmarks, code, artist
-    )
+    shape = reshaped(row.landmarks, proportions(code, PROPORTIONS))
+    return _cast(row.picture, row.mask, shape, row.landmarks, moderate(code), artist)
 
 
 def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, artist: Artist) -> Row:

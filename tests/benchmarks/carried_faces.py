@@ -283,7 +283,9 @@ class Hidden:
         """What comes back from numbers that no sample ever rounded."""
         faces, starts = self._inverted()
         carrier, requests = self.bench.carrier, [request for request, _, _ in faces]
-        latents = [convey._hidden(s, veil, self.carry.amount) for s, (_, veil, _) in zip(starts, faces, strict=True)]
+        latents = [
+            convey.hidden_latent(s, veil, self.carry.amount) for s, (_, veil, _) in zip(starts, faces, strict=True)
+        ]
         grown = carrier.regrow(requests, latents, self.carry.descent)
         pairs = zip(faces, grown, strict=True)
         new = [(request, veil, np.where(request.tile.mask, made, seen)) for (request, veil, seen), made in pairs]
