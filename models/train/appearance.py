@@ -56,8 +56,7 @@ class Mould:
         five = (np.asarray(FACE_TEMPLATE.points) - centre) * (SIDE / SPAN) + (SIDE - 1) / 2
         shape = standard_landmarks(np.asarray(five, np.float32))
         shape = (shape + layout.mirror(shape, SIDE)) / 2
-        triangles = np.asarray(Delaunay(shape[: layout.EYE_CENTRES.start]).simplices, np.int32)
-        return cls(shape, triangles, _harmonics(_depth(shape, portraits)), *_weights(shape))
+        return cls(shape, triangles_of(shape), _harmonics(_depth(shape, portraits)), *_weights(shape))
 
     def unwarped(self, portrait: Portrait) -> tuple[Image, Float]:
         """A portrait in the mean shape, and how well each pixel was seen (SIDE, SIDE), 0..1."""
@@ -70,6 +69,11 @@ class Mould:
         area = np.gradient(x, axis=1) * np.gradient(y, axis=0) - np.gradient(x, axis=0) * np.gradient(y, axis=1)
         seen = np.clip(cv2.blur(area.astype(np.float32), (5, 5)) / float(scale**2) / 0.6, 0, 1) * (x >= 0)
         return found, np.asarray(seen, np.float32)
+
+
+def triangles_of(shape: Float) -> NDArray[np.int32]:
+    """(F, 3) landmark numbers that part a face (135, 2) into triangles; eye centres are corners of none."""
+    return np.asarray(Delaunay(shape[: layout.EYE_CENTRES.start]).simplices, np.int32)
 
 
 def _depth(shape: Float, portraits: Sequence[Portrait]) -> Float:

@@ -7,11 +7,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay
 
 from revisage.models import layout
 from revisage.models.appearance import places
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
+from revisage.models.train.appearance import triangles_of
 from revisage.pipeline.types import Float, Image
 
 _EYES = (layout.EYE_LEFT, layout.EYE_RIGHT)
@@ -47,5 +47,4 @@ def blinked(crop: Image, face: Float, shut: float) -> tuple[Image, Float]:
 @lru_cache(maxsize=1)
 def _triangles() -> NDArray[np.int32]:
     """(F, 3) landmark numbers, triangles of the average face."""
-    face = standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32))
-    return np.asarray(Delaunay(face[: layout.EYE_CENTRES.start]).simplices, np.int32)
+    return triangles_of(standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32)))
