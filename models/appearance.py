@@ -1,10 +1,13 @@
 """Who a new face is: an identity code becomes skin, brows, eyes and lips, laid over landmarks. Knows no key, no light.
 
 A linear model of appearance (Cootes, Edwards & Taylor, *Active Appearance Models*, PAMI 23(6), 2001): faces are warped
-to one shape, light and tone are divided out, and what is left varies along principal components. A code of independent
-standard-normal numbers is a place in that cloud: some person, nearly always nobody. `models/train/appearance.py` fits
-it. Drawn into the pose of a frame, it tells the diffusion network who to paint; light, skin tone and all that lies
-between the pixels of this soft picture are the network's business.
+to one shape, light and tone are divided out, and what is left varies along principal components.
+`models/train/appearance.py` fits it. Drawn into the pose of a frame, a place in that space tells the diffusion network
+who to paint; light, skin tone and all that lies between the pixels of this soft picture are the network's business.
+
+An identity code is 64 independent standard-normal numbers, and people are nothing of the kind: most of their components
+are small and a few large, and which ones go together is not left to chance. Drawn as it is, a code is a mask: half a
+white moustache, half a child. `Artist.someone` therefore finds the portraits that a code resembles most and mixes them.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from revisage.models import layout
+from revisage.models.warp import places
 from revisage.pipeline.types import Float
 
 SIDE = 128  # of the picture in which all faces have one shape, pixels
-FURTHEST = 2.0  # standard deviations
-_SUBPIXEL = 4  # bits, for OpenCV's fixed-point coordinates
+STRENGTH = 8.0  # length of everybody's look; 7.1 is the median of the portraits: nobody is to be like the mean face
+CHOOSY = 3.0  # how much more the most alike portraits count: a mix is as if of about twenty in equal parts
 _REMEMBERED = 64  # pictures of codes
 
 
@@ -38,7 +42,9 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
     basis: Tensor
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, code_size: int = 64, pixel_count: int = 1, triangle_count: int = 1) -> None:
+    def __init__(
+        self, code_size: int = 64, pixel_count: int = 1, triangle_count: int = 1, people_count: int = 1
+    ) -> None:
         """Zeros. `mean` and `basis` are natural logarithms of a face's colour over its light, RGB, at `pixels`."""
         super().__init__()
         self.register_buffer("shape", torch.zeros(layout.LANDMARK_COUNT, 2))  # in sides, pixel centres at whole pixels
@@ -46,19 +52,27 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("pixels", torch.zeros(pixel_count, dtype=torch.int32))  # row * SIDE + column
         self.register_buffer("mean", torch.zeros(pixel_count, 3))
         self.register_buffer("basis", torch.zeros(code_size, pixel_count, 3))
+        self.register_buffer("people", torch.ones(people_count, code_size))  # looks of portraits, as components
 
     @classmethod
     def of(
-        cls, shape: Float, triangles: NDArray[np.int32], pixels: NDArray[np.int32], mean: Float, basis: Float
+        cls,
+        shape: Float,
+        triangles: NDArray[np.int32],
+        pixels: NDArray[np.int32],
+        mean: Float,
+        basis: Float,
+        people: Float,
     ) -> Appearance:
-        """From arrays: `shape` (135, 2) in pixels, (F, 3), (P,), (P, 3), (code size, P, 3)."""
-        made: Appearance = cls(len(basis), len(pixels), len(triangles))
+        """From arrays: `shape` (135, 2) in pixels, (F, 3), (P,), (P, 3), (code size, P, 3), (N, code size)."""
+        made: Appearance = cls(len(basis), len(pixels), len(triangles), len(people))
         for name, array in (
             ("shape", shape / SIDE),
             ("triangles", triangles),
             ("pixels", pixels),
             ("mean", mean),
             ("basis", basis),
+            ("people", people),
         ):
             getattr(made, name).copy_(torch.from_numpy(np.asarray(array)))
         return made
@@ -73,10 +87,25 @@ class Artist:
         self._pixels = appearance.pixels.cpu().numpy()
         self._mean: Float = appearance.mean.float().cpu().numpy()
         self._basis: Float = appearance.basis.float().cpu().numpy()
+        people: Float = appearance.people.float().cpu().numpy()
+        self._people = people
+        self._directions = people / np.maximum(np.linalg.norm(people, axis=1, keepdims=True), 1e-6)
         self._drawn: OrderedDict[bytes, Float] = OrderedDict()
 
+    def someone(self, code: Float) -> Float:
+        """Who a drawn code (code size,) is: a look of the same size, of length `STRENGTH`, as people's are distributed.
+
+        The portraits, mixed by how much they resemble the code: one step of retrieval from a modern Hopfield network
+        (Ramsauer et al., *Hopfield Networks is All You Need*, ICLR 2021, equation 3). A small change of a code is a
+        small change of the look.
+        """
+        alike = CHOOSY * (self._directions @ np.asarray(code, np.float32))
+        shares = np.exp(alike - alike.max())
+        mixed = shares @ self._people
+        return np.asarray(mixed * (STRENGTH / max(float(np.linalg.norm(mixed)), 1e-6)), np.float32)
+
     def portrait(self, code: Float) -> Float:
-        """(SIDE, SIDE, 3) float32 of a code (code size,): logarithms of colour over light, in the mean shape."""
+        """(SIDE, SIDE, 3) float32 of a look (code size,): logarithms of colour over light, in the mean shape."""
         key = np.asarray(code, np.float32).tobytes()
         if key not in self._drawn:
             picture = np.zeros((SIDE * SIDE, 3), np.float32)
@@ -93,41 +122,3 @@ class Artist:
             self.portrait(code), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
         )
         return drawn
-
-
-def moderate(code: Float) -> Float:
-    """A drawn code (N,) without its extremes: none of its numbers beyond `FURTHEST`, those near 0 as they are.
-
-    Of 64 independent numbers a few always lie far out, and one such component alone gives a face a white moustache.
-    """
-    drawn: Float = (np.tanh(code / FURTHEST) * FURTHEST).astype(np.float32)
-    return drawn
-
-
-def places(onto: Float, source: Float, triangles: NDArray[np.int32], size: int) -> tuple[Float, Float]:
-    """Where to look in a picture with landmarks `source` to draw it over `onto`: x and y, (size, size) float32 each.
-
-    Affine within each of the `triangles` (F, 3) of landmarks. Those that are seen from behind are left out, as is
-    everything outside all of them: -2 there. Both landmark sets are (135, 2) in pixels.
-    """
-    corners, targets = np.asarray(onto, np.float64)[triangles], np.asarray(source, np.float64)[triangles]
-    facing = (_doubled_area(corners) * _doubled_area(targets) > 0) & (np.abs(_doubled_area(corners)) > 1e-3)
-    number = np.full((size, size), -1, np.int32)
-    limited = np.clip(corners, -4096, 4096)
-    fixed = np.round(limited * (1 << _SUBPIXEL)).astype(np.int32)
-    for i in np.flatnonzero(facing):
-        cv2.fillConvexPoly(number, fixed[i], int(i), cv2.LINE_8, _SUBPIXEL)
-    affine = np.zeros((len(triangles) + 1, 3, 2))
-    affine[-1, 2] = -2  # number -1
-    homogeneous = np.concatenate([corners, np.ones((len(corners), 3, 1))], axis=-1)
-    affine[:-1][facing] = np.linalg.solve(homogeneous[facing], targets[facing])
-    rows, columns = np.mgrid[:size, :size]
-    chosen = affine[number].astype(np.float32)
-    found = chosen[..., 0, :] * columns[..., None] + chosen[..., 1, :] * rows[..., None] + chosen[..., 2, :]
-    return np.ascontiguousarray(found[..., 0], np.float32), np.ascontiguousarray(found[..., 1], np.float32)
-
-
-def _doubled_area(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area: NDArray[np.float64] = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
-    return area

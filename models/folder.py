@@ -185,11 +185,14 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def network(kind: Any, folder: Path, device: Device) -> Any:
-    """A network of class `kind` on `device`, for inference. Raises ModelError when it cannot be read.
+    """A network of class `kind` on `device`, for inference. Raises ModelError when it cannot be read, or lacks weights.
 
     See `quickened`: do that last, after anything that still changes weights.
     """
-    model = _read(kind, folder, torch_dtype=device.dtype, use_safetensors=True, local_files_only=True)
+    options = {"torch_dtype": device.dtype, "use_safetensors": True, "local_files_only": True}
+    model, found = _read(kind, folder, **options, output_loading_info=True)
+    if missing := sorted(found["missing_keys"]):  # the libraries make such weights up, and only warn
+        raise ModelError(f"{folder} lacks weights of {kind.__name__}: {missing[0]}; take a folder of this version")
     return model.eval().requires_grad_(False).to(device.name, memory_format=torch.channels_last)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor
 
-from revisage.models.appearance import Appearance, Artist, moderate
+from revisage.models.appearance import Appearance, Artist
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import draw_landmarks
 from revisage.models.device import Device
@@ -84,9 +84,8 @@ class Inpaint:
 
     def _look(self, batch: Sequence[FaceRequest], shapes: Sequence[Float]) -> Tensor:
         """(B, 3, S, S): whom to paint, see `Artist`."""
-        drawn = [
-            self._artist.draw(moderate(r.code), shape, self.spec.size) for r, shape in zip(batch, shapes, strict=True)
-        ]
+        people = [self._artist.someone(r.code) for r in batch]
+        drawn = [self._artist.draw(who, shape, self.spec.size) for who, shape in zip(people, shapes, strict=True)]
         return stacked(drawn, self._device).permute(0, 3, 1, 2)
 
 

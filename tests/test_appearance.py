@@ -11,12 +11,14 @@ from scipy.spatial import Delaunay
 from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import layout
-from revisage.models.appearance import FURTHEST, SIDE, Appearance, Artist, moderate, places
+from revisage.models.appearance import SIDE, STRENGTH, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.device import choose_device
 from revisage.models.folder import EMBEDDED, network
 from revisage.models.train.appearance import Mould, fit, frontal, read_code
 from revisage.models.train.data import Portrait, load_portraits
+from revisage.models.warp import places
+from revisage.pipeline.errors import ModelError
 from revisage.pipeline.types import Float, Image
 
 
@@ -73,12 +75,33 @@ def test_a_look_goes_where_the_landmarks_go() -> None:
     assert np.abs(there - here).max() > 0.1
 
 
-def test_extremes_are_drawn_in_and_the_middle_is_kept() -> None:
-    code = np.linspace(-6, 6, 121).astype(np.float32)
-    drawn = moderate(code)
-    assert np.abs(drawn).max() < FURTHEST
-    assert (np.diff(drawn) > 0).all()  # no two codes become one
-    np.testing.assert_allclose(drawn[55:66], code[55:66], atol=0.02)
+def test_someone_is_a_mix_of_the_people_whom_a_code_resembles() -> None:
+    model = appearance()
+    artist, people = Artist(model), model.people.numpy()
+    for who in people:
+        code = who * (CODE**0.5 / np.linalg.norm(who))
+        found = artist.someone(code * 20)  # resembles nobody else as much
+        np.testing.assert_allclose(found, who * (STRENGTH / np.linalg.norm(who)), atol=1e-3)
+
+
+def test_everybody_is_as_far_from_the_mean_face_and_no_two_codes_are_one_person() -> None:
+    artist = Artist(network(Appearance, EMBEDDED / "appearance", choose_device("cpu").exact))
+    codes = np.random.default_rng(4).standard_normal((200, 64)).astype(np.float32)
+    people = np.stack([artist.someone(code) for code in codes])
+    np.testing.assert_allclose(np.linalg.norm(people, axis=1), STRENGTH, rtol=1e-4)
+    apart = np.linalg.norm(people[:, None] - people[None], axis=-1)[~np.eye(200, dtype=bool)]
+    assert apart.min() > 0.25 * STRENGTH
+    assert np.quantile(apart, 1e-3) > 0.75 * STRENGTH
+    moved = np.stack([artist.someone(code + 1e-3) for code in codes])
+    assert np.linalg.norm(moved - people, axis=1).max() < 0.05  # rounding a code changes nobody
+
+
+def test_a_folder_without_people_is_refused(tmp_path: Path) -> None:
+    model = appearance()
+    del model._buffers["people"]
+    model.save_pretrained(tmp_path / "appearance")
+    with pytest.raises(ModelError, match="people"):
+        network(Appearance, tmp_path / "appearance", choose_device("cpu").exact)
 
 
 def test_old_codes_are_forgotten_and_drawn_again() -> None:
@@ -95,14 +118,14 @@ def test_the_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     model = appearance()
     model.save_pretrained(tmp_path)
     again = Appearance.from_pretrained(tmp_path)
-    for name in ("shape", "triangles", "pixels", "mean", "basis"):
+    for name in ("shape", "triangles", "pixels", "mean", "basis", "people"):
         assert (getattr(again, name) == getattr(model, name)).all(), name
 
 
 def test_the_embedded_looks_differ_and_are_no_light() -> None:
     artist = Artist(network(Appearance, EMBEDDED / "appearance", choose_device("cpu").exact))
     rng = np.random.default_rng(3)
-    drawn = np.stack([artist.portrait(rng.standard_normal(64).astype(np.float32)) for _ in range(40)])
+    drawn = np.stack([artist.portrait(artist.someone(rng.standard_normal(64).astype(np.float32))) for _ in range(40)])
     inside = np.abs(drawn).max((0, 3)) > 0.05
     assert 0.3 < inside.mean() < 0.7
     assert np.abs(drawn.mean((1, 2))).max() < 0.15  # tone is the surroundings' business

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from revisage.models import layout
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE, REMOVED, face_mask, standard_landmarks
 from revisage.pipeline.steady import Steady
@@ -69,4 +72,45 @@ def test_a_crop_without_surroundings_keeps_its_tone() -> None:
     )  # fmt: skip
     steady(1, 0.0, painted(110), blind)
     assert abs(middle(steady(1, 0.04, painted(150), blind)) - 110) <= 3
-    assert steady(1, 0.08, painted(0), blind).max() == 0  # nothing to divide by
+    assert steady(1, 0.08, painted(0), blind).max() == 0  # by a factor, and not beyond
+
+
+def grainy(seed: int, strength: float = 6.0) -> Image:
+    grain = np.random.default_rng(seed).normal(0, strength, (SIZE, SIZE, 1))
+    return np.clip(painted(110) + grain, 0, 255).astype(np.uint8)
+
+
+def test_grain_that_shakes_is_calmed_on_the_skin_and_left_on_eyes_and_lips() -> None:
+    steady, seen = Steady(), request()
+    out = [steady(1, n / 25, grainy(n), seen).astype(float) for n in range(12)]
+    change = np.abs(out[-1] - out[-2]).mean(-1)
+    as_painted = np.abs(grainy(11).astype(float) - grainy(10)).mean(-1)
+    x, y = seen.landmarks[layout.NOSE_BRIDGE].mean(0).round().astype(int)
+    nose, left = np.s_[y - 4 : y + 5, x - 4 : x + 5], seen.landmarks[layout.EYE_LEFT].mean(0).round().astype(int)
+    eye = np.s_[left[1] - 1 : left[1] + 2, left[0] - 2 : left[0] + 3]
+    assert change[nose].mean() < 0.6 * as_painted[nose].mean()
+    assert change[eye].mean() > 0.8 * as_painted[eye].mean()
+    np.testing.assert_array_equal(out[-1][0], grainy(11)[0])  # what is no face is left alone
+
+
+def test_detail_moves_with_the_landmarks() -> None:
+    """A spot on the cheek goes where the face goes: two pixels a frame leave no trail."""
+    steady, first = Steady(), request()
+    for n in range(6):
+        seen = replace(first, landmarks=first.landmarks + np.float32([2 * n, 0]))
+        spotted = painted(110)
+        x, y = np.round(seen.landmarks[layout.NOSE_TIP] + (0, 3)).astype(int)
+        spotted[y - 1 : y + 2, x - 1 : x + 2] = 130
+        out = steady(1, n / 25, spotted, seen).astype(int)
+    assert abs(out[y, x, 0] - 130) <= 5
+    assert np.abs(out[y, x - 6 : x - 3, 0] - 110).max() <= 3
+
+
+def test_what_is_new_is_shown_at_once() -> None:
+    steady, seen = Steady(), request()
+    x, y = np.round(seen.landmarks[layout.NOSE_TIP]).astype(int)
+    for n in range(3):
+        steady(1, n / 25, painted(110), seen)
+    furrowed = painted(110)
+    furrowed[y - 2 : y + 3, x - 2 : x + 3] = 40
+    assert steady(1, 3 / 25, furrowed, seen)[y, x, 0] < 60

@@ -55,4 +55,5 @@ def appearance(seed: int = 0) -> Appearance:
     rows, columns = np.mgrid[20:100:2, 30:98:2]
     pixels = (rows * SIDE + columns).reshape(-1).astype(np.int32)
     mean, basis = rng.normal(0, 0.1, (len(pixels), 3)), rng.normal(0, 0.1, (CODE, len(pixels), 3))
-    return Appearance.of(shape, triangles, pixels, mean.astype(np.float32), basis.astype(np.float32))
+    parts = (mean, basis, rng.normal(0, 1, (12, CODE)))
+    return Appearance.of(shape, triangles, pixels, *(np.asarray(part, np.float32) for part in parts))

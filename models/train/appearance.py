@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
-from scipy.spatial import Delaunay
 
 from revisage.models import layout
-from revisage.models.appearance import SIDE, Appearance, Artist, places
+from revisage.models.appearance import SIDE, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.train.data import Portrait, load_portraits, split
+from revisage.models.warp import places, triangles_of
 from revisage.pipeline import geometry
 from revisage.pipeline.pixels import Mask
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
@@ -69,11 +69,6 @@ class Mould:
         area = np.gradient(x, axis=1) * np.gradient(y, axis=0) - np.gradient(x, axis=0) * np.gradient(y, axis=1)
         seen = np.clip(cv2.blur(area.astype(np.float32), (5, 5)) / float(scale**2) / 0.6, 0, 1) * (x >= 0)
         return found, np.asarray(seen, np.float32)
-
-
-def triangles_of(shape: Float) -> NDArray[np.int32]:
-    """(F, 3) landmark numbers that part a face (135, 2) into triangles; eye centres are corners of none."""
-    return np.asarray(Delaunay(shape[: layout.EYE_CENTRES.start]).simplices, np.int32)
 
 
 def _depth(shape: Float, portraits: Sequence[Portrait]) -> Float:
@@ -150,10 +145,27 @@ def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> A
     basis = directions[:code_size] * (spread[:code_size, None] / len(rows) ** 0.5)
     explained = float((spread[:code_size] ** 2).sum() / (spread**2).sum())
     print(f"{len(rows)} of {len(portraits)} portraits; {code_size} components explain {explained:.3f}")
-    shaped = (mean.reshape(-1, 3), basis.reshape(len(basis), -1, 3))
+    shaped = (mean.reshape(-1, 3), basis.reshape(len(basis), -1, 3), np.ones((1, len(basis))))
     arrays = (np.asarray(a, np.float32) for a in shaped)
     found: Appearance = Appearance.of(mould.shape, mould.triangles, pixels, *arrays)
     return found
+
+
+def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould) -> Appearance:
+    """`appearance` with the looks of `portraits`, without the tenth that it describes worst (glasses, hands), the most
+    colourful tenth (paint), and the extremes.
+    """
+    read = [read_code(portrait, mould, appearance) for portrait in portraits]
+    codes, unlike = np.stack([code for code, _ in read]), np.array([rest for _, rest in read])
+    basis = appearance.basis.float().numpy()
+    tint = np.einsum("nk,kpc->npc", codes, (basis - basis.mean(-1, keepdims=True))[:, ::4])
+    colour = np.sqrt(np.square(tint).mean((1, 2)))
+    plain = (unlike < np.quantile(unlike, 0.9)) & (colour < np.quantile(colour, 0.9))
+    plain &= (np.abs(codes).max(1) < 4.5) & (np.linalg.norm(codes, axis=1) < 10.5)
+    parts = [getattr(appearance, name).float().numpy() for name in ("mean", "basis")]
+    shape, numbers = appearance.shape.float().numpy() * SIDE, (appearance.triangles.numpy(), appearance.pixels.numpy())
+    full: Appearance = Appearance.of(shape, *numbers, *parts, codes[plain])
+    return full
 
 
 def _without_light(looks: Float, mould: Mould) -> Float:
@@ -208,7 +220,8 @@ def _sheet(appearance: Appearance, mould: Mould, portraits: Sequence[Portrait]) 
     artist, rng = Artist(appearance), np.random.default_rng(0)
     rows = [np.hstack([mould.unwarped(p)[0] for p in portraits])]
     codes = [np.stack([read_code(p, mould, appearance)[0] for p in portraits])]
-    codes += [rng.standard_normal((len(portraits), appearance.config.code_size)).astype(np.float32) for _ in range(3)]
+    drawn = rng.standard_normal((3, len(portraits), appearance.config.code_size)).astype(np.float32)
+    codes += [np.stack([artist.someone(code) for code in group]) for group in drawn]
     for group in codes:
         skin = [np.clip(np.exp(artist.portrait(code)) * (190, 145, 120), 0, 255).astype(np.uint8) for code in group]
         rows.append(np.hstack(skin))
@@ -219,7 +232,7 @@ def main(args: argparse.Namespace) -> None:
     """Fit, save, draw."""
     usable, _ = split(load_portraits(args.folder))
     mould = Mould.of(usable)
-    appearance = fit(usable, mould)
+    appearance = peopled(fit(usable, mould), usable, mould)
     appearance.half().save_pretrained(args.out, safe_serialization=True)
     if args.sheet:
         picture = _sheet(appearance.float(), mould, usable[:: len(usable) // 14][:14])

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from revisage.models import layout
-from revisage.models.appearance import places
-from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
-from revisage.models.train.appearance import triangles_of
+from revisage.models.warp import places, standard_triangles
 from revisage.pipeline.types import Float, Image
 
 _EYES = (layout.EYE_LEFT, layout.EYE_RIGHT)
@@ -32,7 +27,7 @@ def blinked(crop: Image, face: Float, shut: float) -> tuple[Image, Float]:
         moved[lower] += gap * (shut / 6)
         moved[upper] = moved[lower] + gap * (1 - shut)
         moved[layout.EYE_CENTRES.start + side] = moved[part].mean(0)
-    x, y = places(moved, face, _triangles(), size)
+    x, y = places(moved, face, standard_triangles(), size)
     rows, columns = np.mgrid[:size, :size].astype(np.float32)
     here = (x >= 0) & (y >= 0)
     picture = cv2.remap(crop, np.where(here, x, columns), np.where(here, y, rows), cv2.INTER_LINEAR)
@@ -42,9 +37,3 @@ def blinked(crop: Image, face: Float, shut: float) -> tuple[Image, Float]:
         cv2.polylines(lashes, [np.round(lid * 16).astype(np.int32)], False, _LASHES, 1, cv2.LINE_AA, 4)
     closed: Image = cv2.addWeighted(lashes, 0.5 * shut, picture, 1 - 0.5 * shut, 0)
     return closed, moved
-
-
-@lru_cache(maxsize=1)
-def _triangles() -> NDArray[np.int32]:
-    """(F, 3) landmark numbers, triangles of the average face."""
-    return triangles_of(standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32)))

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from revisage.models import landmarks, layout
-from revisage.models.appearance import Appearance, Artist, moderate
+from revisage.models.appearance import Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
 from revisage.models.inpaint import calmed
 from revisage.models.proportions import proportions, reshaped
@@ -53,6 +53,8 @@ PROPORTIONS = 0.85  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops
+MOUTH = (12, 24)  # pixels of the patch on which mouths are compared, height and width
+OPENINGS = 4  # how much an error of an opening counts beside one of a place
 BLINKS = 0.15  # share of the portraits whose eyes are closed, more or less
 UNLIKE = 0.08  # share of the portraits left out: what their codes say of them is furthest from what is seen
 
@@ -77,6 +79,9 @@ class Batch:
     look: Tensor  # (B, 3, SIZE, SIZE), who is to be painted; logarithms
     points: Tensor  # (B, POINTS, 2), where, in sides of the landmark network's crop
     grid: Tensor  # (B, 112, 112, 2), cuts the landmark network's crop out of `clean`, as `F.grid_sample` takes it
+    filmed_mouth: Tensor  # (B, *MOUTH, 2), the same for what is around the lips in `clean` ...
+    painted_mouth: Tensor  # ... and for where it is to be painted
+    between: Tensor  # (B, *MOUTH), 1 between the lips, where there is no skin
 
     def take(self, rows: slice | Tensor) -> Batch:
         """Some rows, by a slice or by their numbers."""
@@ -93,7 +98,11 @@ class Row:
     look: Float  # (SIZE, SIZE, 3), logarithms
     points: Float  # (POINTS, 2), in sides of the landmark network's crop
     grid: Float  # (112, 112, 2)
+    filmed_mouth: Float  # (*MOUTH, 2)
+    painted_mouth: Float  # (*MOUTH, 2)
+    between: Float  # (*MOUTH)
     landmarks: Float  # (135, 2), in pixels
+    code: Float  # (code size,), of whom is to be painted
 
 
 class Networks(nn.Module):
@@ -182,25 +191,67 @@ def sample(portrait: Sitter, artist: Artist, rng: np.random.Generator, *, augmen
 def recast(row: Row, code: Float, artist: Artist) -> Row:
     """The same place with somebody else to paint in it, as in use: with that person's proportions."""
     shape = reshaped(row.landmarks, proportions(code, PROPORTIONS))
-    return _cast(row.picture, row.mask, shape, row.landmarks, moderate(code), artist)
+    return replace(_cast(row.picture, row.mask, shape, row.landmarks, artist.someone(code), artist), code=code)
+
+
+def moved(row: Row, artist: Artist, rng: np.random.Generator) -> tuple[Row, Float]:
+    """The recast `row` a frame later, and where its pixels went (SIZE, SIZE, 2), as `F.grid_sample` takes it.
+
+    The face moves by about a pixel within its crop, its landmarks by what they err, and a little more or less hides.
+    """
+    matrix = _jitter(rng, SIZE, scale=0.015, turn=1.2, shift=0.008)
+    picture = cv2.warpAffine(row.picture, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    points = geometry.transform(row.landmarks, matrix)
+    points = points + rng.normal(0, 0.25, points.shape).astype(np.float32)
+    mask = face_mask(points, SIZE, dilate=rng.uniform(0.4, 0.5))
+    later = recast(replace(row, picture=picture, mask=mask, landmarks=points), row.code, artist)
+    return later, _grid_of(_pixels(SIZE, SIZE), matrix)
 
 
 def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, artist: Artist) -> Row:
-    matrix = _landmark_crop(seen)
-    points = (geometry.transform(shape[: layout.EYE_CENTRES.start], matrix) + 0.5) / landmarks.SIZE
+    upright = _landmark_crop(seen)
+    points = (geometry.transform(shape[: layout.EYE_CENTRES.start], upright) + 0.5) / landmarks.SIZE
     look = artist.draw(np.asarray(code, np.float32), shape, SIZE)
-    return Row(picture, mask, draw_landmarks(shape, SIZE), look, points, _landmark_grid(matrix), seen)
+    filmed, painted = _mouth(seen), _mouth(shape)
+    lips, wanted = (_grid_of(_pixels(MOUTH[1], MOUTH[0]), matrix) for matrix in (filmed, painted))
+    grid = _grid_of(_pixels(landmarks.SIZE, landmarks.SIZE), geometry.invert(upright))
+    between = _between(geometry.transform(seen[layout.LIPS_INNER], geometry.invert(filmed)))
+    return Row(picture, mask, draw_landmarks(shape, SIZE), look, points, grid, lips, wanted, between, seen, code)
+
+
+def _mouth(points: Float) -> Float:
+    """(2, 3), from pixels of a patch `MOUTH` into the crop: upright along the inner lips, and filled by them."""
+    inner = points[layout.LIPS_INNER]
+    left, right = inner[0], inner[len(inner) // 2]
+    across = right - left
+    length = max(float(np.linalg.norm(across)), 1.0)
+    down = np.array([-across[1], across[0]], np.float32) / length
+    reach = (inner - left) @ down
+    low, high = float(reach.min()), float(max(reach.max(), reach.min() + 1))
+    linear = np.stack([across / (MOUTH[1] - 1), down * (high - low) / (MOUTH[0] - 1)], axis=1)
+    return np.hstack([linear, (left + low * down)[:, None]]).astype(np.float32)
+
+
+def _between(lips: Float) -> Float:
+    """(*MOUTH) float32: how far each pixel of the patch lies between inner lips at `lips` (20, 2)."""
+    inside = np.zeros(MOUTH, np.uint8)
+    cv2.fillPoly(inside, [np.round(lips * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return (inside / 255).astype(np.float32)
 
 
 def _landmark_crop(points: Float) -> Float:
     return geometry.align(layout.five_points(points), landmarks.TEMPLATE, landmarks.SIZE)
 
 
-def _landmark_grid(matrix: Float) -> Float:
-    """Where each pixel of the landmark network's crop lies in the training crop, from -1 to 1."""
-    axis = np.arange(landmarks.SIZE, dtype=np.float32)
-    places = geometry.transform(np.stack(np.meshgrid(axis, axis), axis=-1), geometry.invert(matrix))
-    return (2 * places + 1) / SIZE - 1
+def _pixels(width: int, height: int) -> Float:
+    """(height, width, 2): x and y of every pixel."""
+    across, down = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    return np.stack(np.meshgrid(across, down), axis=-1)
+
+
+def _grid_of(pixels: Float, matrix: Float) -> Float:
+    """Where `pixels` (…, 2) lie in the training crop after `matrix`, from -1 to 1."""
+    return (2 * geometry.transform(pixels, matrix) + 1) / SIZE - 1
 
 
 def _ellipse(points: Float, rng: np.random.Generator) -> Gray:
@@ -244,28 +295,31 @@ def make_batch(rows: Sequence[Row]) -> Batch:
     """Stack samples into tensors."""
     removed = [remove_face(row.picture, row.mask) for row in rows]
     mask = torch.from_numpy(np.stack([row.mask for row in rows])[:, None]).float() / 255
-    look, points, grid = (
-        torch.from_numpy(np.stack([getattr(row, n) for row in rows])) for n in ("look", "points", "grid")
-    )
+    names = ("look", "points", "grid", "filmed_mouth", "painted_mouth", "between")
+    look, *places = (torch.from_numpy(np.stack([getattr(row, name) for row in rows])) for name in names)
     pictures, drawings = ([getattr(row, name) for row in rows] for name in ("picture", "drawing"))
-    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), look.permute(0, 3, 1, 2), points, grid)
+    return Batch(_tensor(pictures), _tensor(removed), mask, _tensor(drawings), look.permute(0, 3, 1, 2), *places)
 
 
 def _tensor(pictures: Any) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def batches(portraits: list[Sitter], artist: Artist, size: int, lent: int, seed: int) -> Iterator[Batch]:
-    """Endless augmented batches of `size` portraits; `lent` more rows show the first ones with somebody else to paint.
+def batches(portraits: list[Sitter], artist: Artist, size: int, lent: int, seed: int) -> Iterator[tuple[Batch, Tensor]]:
+    """Endless augmented batches of `size` portraits; `lent` more rows show the first ones with somebody else to paint,
+    and as many again what these look like a frame later, with where their pixels went: (lent, SIZE, SIZE, 2).
 
     The next one is made while this one is learnt.
     """
     rng = np.random.default_rng(seed)
 
-    def rows() -> Batch:
+    def rows() -> tuple[Batch, Tensor]:
         chosen = rng.choice(len(portraits), size, replace=False)
         own = [sample(portraits[i], artist, rng) for i in chosen]
-        return make_batch(own + [recast(row, _drawn(rng, portraits[0]), artist) for row in own[:lent]])
+        others = [recast(row, _drawn(rng, portraits[0]), artist) for row in own[:lent]]
+        later = [moved(row, artist, rng) for row in others]
+        went = torch.from_numpy(np.stack([places for _, places in later]))
+        return make_batch([*own, *others, *(row for row, _ in later)]), went
 
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(rows)
@@ -308,6 +362,7 @@ def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespac
     t = torch.where(free, draw_timesteps(total, args.time_mean, args.time_std, args.time_end), used)
     signal, noise_level = table[t].sqrt()[:, None, None, None], (1 - table[t]).sqrt()[:, None, None, None]
     noise = torch.randn_like(batch.clean)
+    noise[total - args.lent :] = noise[count : total - args.lent]  # a frame later, the same person
     # In use noise is calm, and nothing else is known at the start.
     calm = (torch.rand(total) < 0.5) & (t == 999) | ~free
     noise = torch.where(calm[:, None, None, None], calmed(noise, CALM), noise)
@@ -333,6 +388,28 @@ def tone_loss(made: Painted) -> Tensor:
     """Light, tone and contrast of the rows painted as somebody else: the surroundings' business, not the look's."""
     kept, wanted = (_tone(pictures[made.known :]) for pictures in (made.picture, made.batch.clean))
     return (kept - wanted).abs().mean()
+
+
+def view_loss(made: Painted, went: Tensor) -> Tensor:
+    """How far a lent face differs a frame later, pixel by pixel where its pixels went: it must stay one picture."""
+    first, later = made.predicted[made.known :].chunk(2)
+    mask = made.batch.mask[made.known : made.known + len(first)]
+    back = F.grid_sample(later, went, mode="bilinear", padding_mode="border", align_corners=False)
+    return ((back - first).abs() * mask).sum() / mask.sum() / 3
+
+
+def mouth_loss(made: Painted) -> Tensor:
+    """What is between the lips is nobody's: it must look as filmed, whoever is painted around it."""
+    batch, known = made.batch, [("filmed_mouth", made.batch.clean), ("painted_mouth", made.predicted)]
+    filmed, painted = (
+        F.grid_sample(pictures, getattr(batch, name), mode="bilinear", padding_mode="border", align_corners=False)
+        for name, pictures in known
+    )
+    # Wide ones count more; of shut ones the lips would be compared.
+    tall = (batch.filmed_mouth[:, -1, 0] - batch.filmed_mouth[:, 0, 0]).norm(dim=-1) * SIZE / 2
+    weight = batch.between * ((tall - 2) / 6).clamp(0, 1)[:, None, None]
+    error = ((painted - filmed).abs() * weight[:, None]).sum()
+    return cast(Tensor, error / (weight.sum() + MOUTH[0] * MOUTH[1]) / 3)
 
 
 def _tone(pictures: Tensor) -> Tensor:
@@ -371,20 +448,29 @@ class Teachers(nn.Module):
         points = torch.cat([there, made.batch.points[made.known :]])
         gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
         openings = (_openings(found) - _openings(points)).abs() / landmarks.INTEROCULAR
-        return gaps.mean() + 2 * openings.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
+        return gaps.mean() + OPENINGS * openings.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
 
 
 def learn(
-    nets: Networks, teachers: Teachers, painter: Optimizer, judge: Optimizer, batch: Batch, args: argparse.Namespace
+    nets: Networks,
+    teachers: Teachers,
+    painter: Optimizer,
+    judge: Optimizer,
+    batch: Batch,
+    went: Tensor,
+    args: argparse.Namespace,
+    *,
+    judging: bool = True,
 ) -> dict[str, float]:
-    """One step of the painter, one of the critic. Returns the weighted parts of their losses."""
+    """One step of the painter, and if `judging` one of the critic. Returns the weighted parts of their losses."""
     own = batch.take(slice(args.batch))
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         made = painted(nets, batch, alphas(), args)
-        same = Augmentation.draw(len(made.picture))
+        judged_rows = len(made.picture) - args.lent  # a frame later is judged by its likeness alone
+        same = Augmentation.draw(judged_rows)
         with torch.no_grad():
             real = teachers.seen(own.clean, own, same)
-        fake = teachers.seen(made.picture, batch, same)
+        fake = teachers.seen(made.picture[:judged_rows], batch.take(slice(judged_rows)), same)
         teachers.critic.requires_grad_(False)
         judged = teachers.critic(*fake)
         teachers.critic.requires_grad_(True)
@@ -395,13 +481,17 @@ def learn(
         "maps": args.maps * maps,
         "looks": args.looks * likeness(real[1], [m[: made.known] for m in fake[1]]),
         "tone": args.tone * tone_loss(made),
+        "views": args.views * view_loss(made, went),
+        "mouth": args.mouth * mouth_loss(made),
         "real": args.real * realism(judged),
     }
     _descend(painter, nets, cast(Tensor, sum(parts.values())))
-    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-        refused = teachers.critic(fake[0].detach(), [m.detach() for m in fake[1]])
-        parts["critic"] = verdict_loss(teachers.critic(*real), refused)
-    _descend(judge, teachers.critic, parts["critic"])
+    if judging:
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            refused = teachers.critic(fake[0].detach(), [m.detach() for m in fake[1]])
+            verdict = verdict_loss(teachers.critic(*real), refused)
+        _descend(judge, teachers.critic, verdict)
+        parts["critic"] = verdict
     return {name: value.item() for name, value in parts.items()}
 
 
@@ -488,13 +578,14 @@ def train(args: argparse.Namespace) -> None:
     step = _resume(run / "last.pt", parts)
     began, seen = time.monotonic(), step
     sums: dict[str, float] = {}
-    for batch in batches(portraits, artist, args.batch, args.lent, seed=step):
+    for batch, went in batches(portraits, artist, args.batch, args.lent, seed=step):
         for group in (*painter.param_groups, *judge.param_groups):
             group["lr"] = group["full"] * min(1.0, (step - seen + 1) / 100)
-        losses = learn(nets, teachers, painter, judge, batch, args)
+        judging = step % args.judge_every == 0
+        losses = learn(nets, teachers, painter, judge, batch, went, args, judging=judging)
         step += 1
         _follow(average, nets, min(args.ema, (step + 1) / (step + 10)))
-        sums = {k: sums.get(k, v) * 0.98 + v * 0.02 for k, v in losses.items()}
+        sums |= {k: sums.get(k, v) * 0.98 + v * 0.02 for k, v in losses.items()}
         if step % 50 == 0:
             speed = (step - seen) * args.batch / (time.monotonic() - began)
             print(step, {k: round(v, 4) for k, v in sums.items()}, f"{speed:.1f} samples/s", flush=True)
@@ -559,6 +650,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the recognizer's maps")
     parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a lent look")
+    parser.add_argument("--views", type=float, default=0.3, help="weight of the change from one frame to the next")
+    parser.add_argument("--mouth", type=float, default=1.0, help="weight of what is between the lips")
+    parser.add_argument("--judge-every", type=int, default=2, help="steps from one of the critic to its next")
     parser.add_argument("--real", type=float, default=0.02, help="weight of the critic's verdict")
     parser.add_argument("--edges", type=float, default=0.1, help="weight of the gradient error")
     parser.add_argument("--time-mean", type=float, default=1.3, help="of the other timesteps")
