@@ -22,7 +22,6 @@ import numpy as np
 from revisage.models import layout
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import face_mask
-from revisage.models.warp import places, standard_triangles
 from revisage.pipeline.types import Float, Image
 
 SLOWLY = 2.0  # seconds after which two thirds of a change of light are followed that the surroundings do not explain
@@ -32,7 +31,8 @@ NEW = 14.0  # grey levels of detail that are followed at once
 SMALL = 32  # side of the crops that light is compared on, pixels
 ENOUGH = 24  # of their pixels seen in both frames, for a comparison
 MOST = 1.6  # factor by which a tone is changed at most
-_FEW = 2  # pixels of the crop for each one at which motion is worked out
+_GRID = 16  # places along the side of the crop at which motion is worked out
+_REACH = 0.05  # of the side: how far the motion of a landmark is that of its surroundings
 _LIVELY = (layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_OUTER)
 
 
@@ -64,55 +64,87 @@ class Steady:
 
 def _following(painted: Float, landmarks: Float, last: Seen, elapsed: float, light: float) -> Float:
     """`painted` (S, S, 3), drawn back to the last frame, whose light was `light` times less; 0..255."""
-    before, known = _carried(last, landmarks, len(painted))
-    skin = _skin(landmarks, len(painted)) * known
-    kept = np.clip(before * light, painted / MOST, painted * MOST)
-    broad = _smoothed((kept - painted) * skin[..., None], len(painted) / BROAD)
-    broad /= np.maximum(_smoothed(skin, len(painted) / BROAD), 1e-3)[..., None]
-    fine = kept - painted - broad
-    alike = np.exp(-np.square(_smoothed(np.abs(fine).mean(-1), len(painted) / 64) / NEW))
-    share = _share(elapsed, QUICKLY) * alike * (skin - _lively(landmarks, len(painted)) * skin)
-    face = _face(landmarks, len(painted))
-    pulled = painted + _share(elapsed, SLOWLY) * broad * face[..., None] + fine * share[..., None]
-    return np.asarray(np.clip(pulled, 0, 255), np.float32)
+    parts = _Parts.of(landmarks, len(painted))
+    kept = _carried(last, landmarks, len(painted)) * np.float32(light)
+    kept = np.clip(kept, painted * np.float32(1 / MOST), painted * np.float32(MOST))
+    change = kept - painted
+    broad = _broad(change, parts.skin)
+    change -= broad
+    change *= (_share(elapsed, QUICKLY) * _alike(change) * parts.still)[..., None]
+    change += broad * (_share(elapsed, SLOWLY) * parts.face)[..., None]
+    return np.asarray(np.clip(painted + change, 0, 255), np.float32)
 
 
-def _share(elapsed: float, scale: float) -> float:
-    return float(np.exp(-max(elapsed, 0.0) / scale))
+def _alike(detail: Float) -> Float:
+    """(S, S): 1 where the difference `detail` (S, S, 3) is grain, 0 where something is new."""
+    amount = cv2.cvtColor(_half(np.abs(detail)), cv2.COLOR_RGB2GRAY)
+    return np.exp(-np.square(_resized(_smoothed(amount, 1.0), len(detail)) / NEW))
 
 
-def _carried(last: Seen, landmarks: Float, size: int) -> tuple[Float, Float]:
-    """The last frame's picture laid over `landmarks`, and where it shows the face (S, S), 0..1."""
-    small = -(-size // _FEW)
-    x, y = places(landmarks / _FEW, last.landmarks / _FEW, standard_triangles(), small)
-    inside = (x >= 0) & (y >= 0)
-    known = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
-    at = [
-        cv2.resize(axis * _FEW, None, fx=_FEW, fy=_FEW, interpolation=cv2.INTER_LINEAR)[:size, :size] for axis in (x, y)
-    ]
-    before = cv2.remap(last.picture, at[0], at[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return before, cv2.resize(known, None, fx=_FEW, fy=_FEW, interpolation=cv2.INTER_NEAREST)[:size, :size]
+def _share(elapsed: float, scale: float) -> np.float32:
+    return np.float32(np.exp(-max(elapsed, 0.0) / scale))
 
 
-def _skin(landmarks: Float, size: int) -> Float:
-    """(S, S): 1 within the face, 0 well before its outline ends."""
-    hull = face_mask(landmarks, size, dilate=0.0)
-    eroded = cv2.erode(hull, np.ones((3, 3), np.uint8), iterations=max(1, size // 43), borderValue=0)
-    return _smoothed(eroded.astype(np.float32) / 255, size / 64)
+def _carried(last: Seen, landmarks: Float, size: int) -> Float:
+    """The last frame's picture (S, S, 3) where `landmarks` say that its pixels went.
+
+    Each place moved as the landmarks around it did: kernel regression (Nadaraya 1964, Watson 1964) on a grid.
+    """
+    centres = (np.arange(_GRID, dtype=np.float32) + 0.5) * np.float32(size / _GRID) - np.float32(0.5)
+    grid = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
+    apart = np.square(grid).sum(1)[:, None] + np.square(landmarks).sum(1) - 2 * grid @ landmarks.T
+    near = np.exp(apart * np.float32(-0.5 / (_REACH * size) ** 2)) + np.float32(1e-6)
+    motion = near @ (last.landmarks - landmarks) / near.sum(1, keepdims=True)
+    moved = _resized(motion.reshape(_GRID, _GRID, 2), size)
+    axis = np.arange(size, dtype=np.float32)
+    return np.asarray(cv2.remap(
+        last.picture, moved[..., 0] + axis, moved[..., 1] + axis[:, None], cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    ), np.float32)  # fmt: skip
 
 
-def _lively(landmarks: Float, size: int) -> Float:
-    """(S, S): 1 on eyes and lips."""
-    drawn = np.zeros((size, size), np.uint8)
-    for part in _LIVELY:
-        cv2.fillConvexPoly(drawn, cv2.convexHull(np.round(np.clip(landmarks[part], -4096, 4096)).astype(np.int32)), 255)
-    grown = cv2.dilate(drawn, np.ones((3, 3), np.uint8), iterations=max(1, size // 64))
-    return _smoothed(grown.astype(np.float32) / 255, size / 100)
+def _broad(change: Float, skin: Float) -> Float:
+    """What is light and shade of `change` (S, S, 3), as it is on the skin (S, S); at a quarter of the resolution."""
+    size = len(change)
+    side, sigma = max(1, size // 4), size / BROAD / 4
+    weight = cv2.resize(skin, (side, side), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(change * skin[..., None], (side, side), interpolation=cv2.INTER_AREA)
+    return _resized(_smoothed(small, sigma) / np.maximum(_smoothed(weight, sigma), 1e-3)[..., None], size)
 
 
-def _face(landmarks: Float, size: int) -> Float:
-    """(S, S): 1 on the face, falling off around its outline."""
-    return _smoothed(face_mask(landmarks, size, dilate=0.0).astype(np.float32) / 255, size / 40)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """Soft parts of a crop, (S, S) float32 in 0..1."""
+
+    face: Float  # falls off around its outline
+    skin: Float  # falls off before its outline
+    still: Float  # the skin without eyes and lips
+
+    @classmethod
+    def of(cls, landmarks: Float, size: int) -> _Parts:
+        """Drawn at half the size: they are soft."""
+        side = -(-size // 2)
+        points = landmarks / 2
+        hull = face_mask(points, side, dilate=0.0)
+        within = cv2.erode(hull, np.ones((3, 3), np.uint8), iterations=max(1, side // 43), borderValue=0)
+        lively = np.zeros((side, side), np.uint8)
+        for part in _LIVELY:
+            outline = np.round(np.clip(points[part], -4096, 4096)).astype(np.int32)
+            cv2.fillConvexPoly(lively, cv2.convexHull(outline), 255)
+        lively = cv2.dilate(lively, np.ones((3, 3), np.uint8))
+        face, skin, moving = (
+            _smoothed(part.astype(np.float32) / 255, sigma)
+            for part, sigma in ((hull, side / 40), (within, side / 64), (lively, 0.6))
+        )
+        return cls(*(_resized(part, size) for part in (face, skin, skin * (1 - moving))))
+
+
+def _half(values: Float) -> Float:
+    return np.asarray(cv2.resize(values, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _resized(values: Float, size: int) -> Float:
+    return np.asarray(cv2.resize(values, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _smoothed(values: Float, sigma: float) -> Float:
