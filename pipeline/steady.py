@@ -78,7 +78,7 @@ def _following(painted: Float, landmarks: Float, last: Seen, elapsed: float, lig
 def _alike(detail: Float) -> Float:
     """(S, S): 1 where the difference `detail` (S, S, 3) is grain, 0 where something is new."""
     amount = cv2.cvtColor(_half(np.abs(detail)), cv2.COLOR_RGB2GRAY)
-    return np.exp(-np.square(_resized(_smoothed(amount, 1.0), len(detail)) / NEW))
+    return np.asarray(np.exp(-np.square(_resized(_smoothed(amount, 1.0), len(detail)) / NEW)), np.float32)
 
 
 def _share(elapsed: float, scale: float) -> np.float32:
