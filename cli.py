@@ -493,7 +493,7 @@ def analyze(source: Path, output: Path, detections: Path | None, overwrite: bool
 
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists; choose another name or use --overwrite")
-    workshop = Workshop(JobOptions(method="solid", **chosen))
+    workshop = Workshop(JobOptions(**chosen))
     plan = workshop.analyze(source, _progress(), detections)
     save_plan(plan, output, overwrite=overwrite)
     people = summaries(plan)
@@ -631,7 +631,7 @@ def anonymize(
         raise
     for warning in report.warnings:
         _complain(f"warning: {warning}")
-    _tell(as_json, asdict(report), _job_lines(report))
+    _tell(as_json, asdict(report), _job_lines(report, chosen["seal"]))
 
 
 def _show_licence(workshop: Workshop) -> None:
@@ -647,7 +647,7 @@ def _require_keys(key_files: Sequence[Path], recipients: Sequence[str], chosen: 
         raise click.UsageError("nobody could undo this: give --key or -r, or --seal off --index off")
 
 
-def _job_lines(report: JobReport) -> list[str]:
+def _job_lines(report: JobReport, sealed: str) -> list[str]:
     done, seconds = report.render, max(report.seconds, 1e-9)
     lines = [
         *_people(report.tracks),
@@ -658,7 +658,8 @@ def _job_lines(report: JobReport) -> list[str]:
         f"detector  {report.detector}",
     ]
     if report.index is not None:
-        lines.insert(-4, f"index     {report.index}  ({_size(done.index_bytes)}; keep it, it holds the originals)")
+        kept = "keep it, it holds the originals" if sealed != "off" else "no originals are sealed in it"
+        lines.insert(-4, f"index     {report.index}  ({_size(done.index_bytes)}; {kept})")
     if (carried := done.carried) is not None:
         lines.append(
             f"carried   {carried.faces} faces in the pixels; before encoding they come back at "
@@ -669,8 +670,9 @@ def _job_lines(report: JobReport) -> list[str]:
     if done.dropped:
         lines.append(f"left out  {', '.join(done.dropped)}")
     hidden = [track.id for track in report.tracks if not track.keep]
-    if report.index is not None and hidden:
-        lines.append(f"next      revisage recover {report.output} -o BACK --key KEY --track {hidden[0]}")
+    if report.index is not None and hidden and (sealed != "off" or done.carried is not None):
+        origin = " --from pixels" if sealed == "off" else ""
+        lines.append(f"next      revisage recover {report.output} -o BACK --key KEY --track {hidden[0]}{origin}")
     return lines
 
 

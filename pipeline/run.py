@@ -385,6 +385,11 @@ class Workshop:
         if report.fallbacks:
             found.append(f"{report.fallbacks} faces covered with grey, none could be made: {report.failure}")
         found += _carry_warnings(report, self.options)
+        if self.options.method == "diffusion" and (still := _without_landmarks(plan)):
+            found.append(
+                f"{still} faces of the plan have no landmarks: what is painted there does not speak or blink; "
+                "take the plan that `revisage analyze` writes"
+            )
         if parts := plan.shape.keep_parts:
             found.append(f"{' and '.join(parts)} are left as filmed, as asked: people are recognised by them")
         if self.options.method in ("blur", "mosaic"):
@@ -436,6 +441,10 @@ class _Rendering:
             progress=self.progress,
             check=check,
         )
+
+
+def _without_landmarks(plan: Plan) -> int:
+    return sum(face.landmarks is None for track in plan.tracks if not track.keep for face in track.faces)
 
 
 def _carry_warnings(report: RenderReport, options: JobOptions) -> list[str]:

@@ -185,6 +185,30 @@ def test_track_chooses_whom_to_bring_back(home: Path, clip: Path, plan: Path, ke
     assert difference(clip, home / "two.mp4", boxes(plan, 1)) > 20
 
 
+def test_a_plan_has_what_painted_faces_follow(plan: Path) -> None:
+    faces = [face for track in json.loads(plan.read_text())["tracks"] for face in track["faces"]]
+    assert len(faces) == 12
+    assert all("landmarks" in face for face in faces)
+
+
+@pytest.mark.slow
+def test_a_plan_without_landmarks_is_painted_and_said(home: Path, clip: Path, plan: Path, key: Path) -> None:
+    data = json.loads(plan.read_text())
+    for face in data["tracks"][0]["faces"]:
+        del face["landmarks"]
+    (home / "bare.json").write_text(json.dumps(data))
+    out = home / "bare.mp4"
+    result = ok("anonymize", clip, "-o", out, "--key", key, "--plan", home / "bare.json", "--no-verify")
+    assert "6 faces of the plan have no landmarks" in result.stderr
+
+
+def test_what_is_not_sealed_is_not_promised_back(home: Path, clip: Path, plan: Path, key: Path) -> None:
+    out = home / "unsealed.mp4"
+    result = ok("anonymize", clip, "-o", out, "--key", key, "--plan", plan, *SOLID, "--seal", "off")
+    assert "revisage recover" not in result.stdout
+    assert "no originals are sealed" in result.stdout
+
+
 def test_report_of_anonymize_holds_everything(home: Path, clip: Path, plan: Path, key: Path) -> None:
     out = home / "report.mkv"
     done = told(ok("anonymize", clip, "-o", out, "--key", key, "--plan", plan, *SOLID, "--json"))
