@@ -118,7 +118,8 @@ def _expected(
     at_rest = (raw - shift) / zoom
     others = local_linear(at_rest.reshape(len(raw), 4), t, trust, SLOW, own=False).reshape(raw.shape)
     off, size = zoom * others + shift - raw, scale[:, None, None]
-    return raw + np.sign(off) * np.clip(np.abs(off) - _JITTER * size, 0, _WIDER * size)
+    widened: NDArray[np.float64] = raw + np.sign(off) * np.clip(np.abs(off) - _JITTER * size, 0, _WIDER * size)
+    return widened
 
 
 def _smooth_landmarks(
