@@ -96,6 +96,40 @@ def judge(scene: Scene, found: Placed) -> Verdict:
     return Verdict(tuple(uncovered), switches, bridged, len({number for boxes in found for number, _ in boxes}))
 
 
+def promised(
+    scene: Scene,
+    uncovered: Iterable[tuple[int, int]],
+    sightings: Sequence[Sequence[tuple[TrueFace, FaceDetection]]],
+    options: LinkOptions | None = None,
+) -> list[tuple[int, int]]:
+    """Those of the uncovered (frame, who) that had to be covered, given whom the detector found when.
+
+    Promised is every face that shows and that was found in the same shot at most `hold` before or after, or both
+    before and after with at most `max_gap` (and one frame) between. Nobody promises more: who is first found later
+    than `hold` after appearing, or last found longer than that before going, is bare until then.
+    """
+    wish = options or LinkOptions()
+    return [(frame, who) for frame, who in uncovered if _promised(scene, frame, who, sightings, wish)]
+
+
+def _promised(
+    scene: Scene,
+    frame: int,
+    who: int,
+    sightings: Sequence[Sequence[tuple[TrueFace, FaceDetection]]],
+    wish: LinkOptions,
+) -> bool:
+    t = scene.times
+    shots = {face.shot for face in truth(scene)[frame] if face.who == who and face.visible >= SEEN}
+    found = [n for n, seen in enumerate(sightings) if any(f.who == who and f.shot in shots for f, _ in seen)]
+    before, after = [n for n in found if n <= frame], [n for n in found if n >= frame]
+    held = any(abs(t[n] - t[frame]) <= wish.hold + 1e-6 for n in (*before[-1:], *after[:1]))
+    if held or not before or not after:
+        return held
+    step = t[min(before[-1] + 1, len(t) - 1)] - t[before[-1]]
+    return t[after[0]] - t[before[-1]] <= wish.max_gap + step + 1e-6
+
+
 def whose(box: Box, faces: Sequence[TrueFace]) -> TrueFace | None:
     """Whose face lies under `box`; None where it is nobody's, or where it could be two people's."""
     near = sorted(((overlap(box, face.box), i) for i, face in enumerate(faces)), reverse=True)

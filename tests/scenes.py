@@ -188,6 +188,20 @@ def oracle(
     `jitter`: standard deviation of each box side, in face sizes; `misses`: share of faces overlooked at random;
     `unsure`: share that get a score of 0.3. Order within a frame is random, and so is what says nothing of who is who.
     """
+    seen = sightings(scene, blind=blind, jitter=jitter, misses=misses, unsure=unsure, seed=seed)
+    return [[detection for _, detection in found] for found in seen]
+
+
+def sightings(
+    scene: Scene,
+    *,
+    blind: Callable[[int, int], bool] = lambda who, frame: False,
+    jitter: float = 0.0,
+    misses: float = 0.0,
+    unsure: float = 0.0,
+    seed: int = 0,
+) -> list[list[tuple[TrueFace, FaceDetection]]]:
+    """The same, and whose face each detection is; no tracker may know."""
     rng = np.random.default_rng(seed)
     frames = []
     for number, faces in enumerate(truth(scene)):
@@ -195,20 +209,26 @@ def oracle(
         for face in faces:
             luck, doubt, noise = rng.uniform(), rng.uniform(), rng.normal(0, 1, 4)
             if face.visible >= SEEN and luck >= misses and not blind(face.who, number):
-                found.append(_detected(face, jitter * noise, 0.3 if doubt < unsure else 0.9, scene.size))
+                score = 0.3 if doubt < unsure else 0.9
+                found.append((face, _detected(face, jitter * noise, score, scene.size)))
         frames.append([found[i] for i in rng.permutation(len(found))])
     return frames
 
 
 def careless(scene: Scene, seed: int = 1) -> list[list[FaceDetection]]:
     """What benchmarks give to trackers: each person lost for 0.6 seconds, at other times with another seed."""
+    return [[detection for _, detection in found] for found in careless_sightings(scene, seed)]
+
+
+def careless_sightings(scene: Scene, seed: int = 1) -> list[list[tuple[TrueFace, FaceDetection]]]:
+    """The same, and whose face each detection is."""
     drawn = np.random.default_rng(seed).uniform(0.3, 2.6, 9)
     starts = {who: 0.8 + 0.37 * who if seed == 1 else float(drawn[who]) for who in range(1, 9)}
 
     def blind(who: int, frame: int) -> bool:
         return starts[who] <= scene.times[frame] < starts[who] + 0.6
 
-    return oracle(scene, blind=blind, jitter=0.03, misses=0.1, unsure=0.1, seed=seed)
+    return sightings(scene, blind=blind, jitter=0.03, misses=0.1, unsure=0.1, seed=seed)
 
 
 class Oracle:

@@ -399,6 +399,27 @@ def test_smoothed_boxes_contain_the_detected_ones(seed: int, rate: float) -> Non
         assert after.box[2] >= before.box[2] and after.box[3] >= before.box[3]
 
 
+@pytest.mark.parametrize("origin", [Origin.DETECTED, Origin.INTERPOLATED])
+def test_a_box_that_is_short_in_one_frame_bares_nothing(origin: Origin) -> None:
+    """A quarter too narrow once, in the middle of a walk, or at its first frame."""
+    times = clock(25, 2)
+    for short in (0, 24):
+        faces = []
+        for frame, t in enumerate(times):
+            box = (200 + 90 * t, 150.0, 300 + 90 * t, 280.0)
+            seen = (box[0] + 12, box[1], box[2] - 13, box[3]) if frame == short else box
+            faces.append(TrackedFace(frame, seen, detection(box).points, origin, 0.9))
+        calm = smooth(Track(1, tuple(faces)), times, SIZE).faces[short]
+        assert covered((200 + 90 * times[short], 150, 300 + 90 * times[short], 280), [calm.box]) > 0.9
+
+
+def test_what_is_noise_widens_a_box_by_little() -> None:
+    raw, _ = _shaky(clock(25, 2), 1.5)
+    calm = smooth(raw, clock(25, 2), SIZE)
+    grown = [(b.box[2] - b.box[0]) - (a.box[2] - a.box[0]) for a, b in zip(raw.faces, calm.faces, strict=True)]
+    assert 0 <= np.mean(grown) < 3
+
+
 def test_speech_survives_smoothing() -> None:
     """Three openings of the mouth a second keep most of their height, while the noise of the outline shrinks."""
     times = clock(25, 2)

@@ -70,19 +70,19 @@ def jumps(person: Sequence[Sighting], times: Sequence[float]) -> list[int]:
         return []
     way = _way(person)
     t = np.asarray(times, np.float64)[way.frames]
-    here, size = way.state[:, :2], np.exp2(way.state[:, 2])
+    state, size = way.state, np.exp2(way.state[:, 2])
     first = np.searchsorted(t, t - _STRIDE - 1e-6)  # per sighting the first one within a stride before it
     last = np.searchsorted(t, t + _STRIDE + 1e-6) - 1  # and the last one within a stride after it
     index = np.arange(len(t))
-    came, goes = _pace(here, t, first, index), _pace(here, t, index, last)
+    came, goes = _pace(state, t, first, index), _pace(state, t, index, last)
 
     def leads(step: int) -> NDArray[np.bool_]:
         """(N - step,): does each sighting lead to the one `step` later, by its own pace or by that of the later one?"""
         a, b = index[:-step], index[step:]
-        dt = (t[b] - t[a])[:, None]
+        dt, mean = (t[b] - t[a])[:, None], (size[a] + size[b]) / 2
         ways = (came[a], goes[b], (came[a] + goes[b]) / 2)
-        off = np.min([np.linalg.norm(here[b] - here[a] - pace * dt, axis=1) for pace in ways], axis=0)
-        return np.asarray(off < (_JUMP + _PER_SECOND * dt[:, 0]) * (size[a] + size[b]) / 2, np.bool_)
+        off = np.min([_apart(state[b] - state[a] - pace * dt, mean) for pace in ways], axis=0)
+        return np.asarray(off < _JUMP + _PER_SECOND * dt[:, 0], np.bool_)
 
     far, over = ~leads(1), leads(2)  # over: the one between is passed over
     back = np.append(over, False), np.append(False, over)  # the sighting after it, or the one before, is off alone
@@ -90,11 +90,16 @@ def jumps(person: Sequence[Sighting], times: Sequence[float]) -> list[int]:
 
 
 def _pace(
-    here: NDArray[np.float64], t: NDArray[np.float64], start: NDArray[np.int64], end: NDArray[np.int64]
+    state: NDArray[np.float64], t: NDArray[np.float64], start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(N, 2) pixels a second from sightings `start` to `end`; 0 where they are one."""
-    pace: NDArray[np.float64] = (here[end] - here[start]) / np.maximum(t[end] - t[start], 1e-6)[:, None]
+    """(N, 3) change of `state` a second from sightings `start` to `end`; 0 where they are one."""
+    pace: NDArray[np.float64] = (state[end] - state[start]) / np.maximum(t[end] - t[start], 1e-6)[:, None]
     return pace
+
+
+def _apart(off: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,): how much differences of state (N, 3) come to; a face twice the size is as far off as one a size away."""
+    return np.asarray(np.linalg.norm(off[:, :2], axis=1) / size + np.abs(off[:, 2]), np.float64)
 
 
 def kinks(person: Sequence[Sighting], times: Sequence[float]) -> list[int]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice, pairwise
+from itertools import combinations, groupby, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -508,7 +508,35 @@ def _fill(person: _Person, film: _Film, options: LinkOptions) -> list[TrackedFac
     """Every frame from the first held face to the last one."""
     before = list(_hold(person, film, options, step=-1))[::-1]
     after = list(_hold(person, film, options, step=1))
-    return [*before, *_seen_and_between(person.seen, film), *after]
+    seen = list(_seen_and_between(person.seen, film))
+    for a, b in _detours(person.seen, film, options):
+        seen = [_passing(face, a, b, film) for face in seen]
+    return [*before, *seen, *after]
+
+
+def _detours(seen: list[Sighting], film: _Film, options: LinkOptions) -> Iterator[tuple[Sighting, Sighting]]:
+    """Last and first sightings around a stretch that may be somebody else's, from a jump to a jump or to a gap's end.
+
+    Somebody who is lost, and whose way takes up a few sightings of one who comes by, was not where those are.
+    """
+    parted = set(partings(seen, film.times))
+    if not parted:
+        return
+    times = [film.times[s.frame] for s in seen]
+    breaks = sorted({i for i in range(1, len(seen)) if times[i] - times[i - 1] > _BROKEN} | parted)
+    for p, q in combinations(breaks, 2):
+        near = times[q] - times[p - 1] <= options.max_gap + _step(seen[p - 1].frame, film)
+        if near and parted & {p, q} and _agreement(seen[:p], seen[q:], film) is not None:
+            yield seen[p - 1], seen[q]
+
+
+def _passing(face: TrackedFace, a: Sighting, b: Sighting, film: _Film) -> TrackedFace:
+    """The same face, its box wide enough for somebody who went straight from `a` to `b`."""
+    if not a.frame < face.frame < b.frame:
+        return face
+    doubt = min(film.times[face.frame] - film.times[a.frame], film.times[b.frame] - film.times[face.frame])
+    way = _grow(_between([a, b], face.frame, film)[0], doubt)
+    return replace(face, box=_hull(face.box, _inside(_in_picture(way, face.frame, film), film)))
 
 
 def _seen_and_between(person: list[Sighting], film: _Film) -> Iterator[TrackedFace]:
@@ -595,7 +623,7 @@ def _hold(person: _Person, film: _Film, options: LinkOptions, *, step: int) -> I
     for frame in range(edge.frame + step, film.end if step > 0 else film.start - 1, step):
         passed = abs(film.times[frame] - film.times[edge.frame])
         towards = [o for o in others if abs(frame - edge.frame) <= (abs(o.frame - edge.frame) + 1) // 2]
-        if not (towards or passed <= longest + 1e-6 or _fades(edge.frame, frame, film)):
+        if not (towards or passed <= longest + 1e-6 or _fades(edge.frame, frame, longest, film)):
             return
         box, points = motion.guess(edge.detection, passed)
         if sure is not edge:
@@ -665,9 +693,11 @@ def _moved(box: Box, by: Float) -> Box:
     return _box(np.array(box) + np.tile(by, 2))
 
 
-def _fades(edge: int, frame: int, film: _Film) -> bool:
-    """Does a dissolve in which the face was still seen go on? A face that shows through is a face that shows."""
-    return (edge >= film.fading - 1 and frame >= edge) or (edge <= film.alone and frame <= edge)
+def _fades(edge: int, frame: int, longest: float, film: _Film) -> bool:
+    """Does a dissolve go on in which the face was still seen or held? A face that shines through shows."""
+    ahead = film.times[max(film.fading - 1, edge)] - film.times[edge]
+    behind = film.times[edge] - film.times[min(film.alone, edge)]
+    return (ahead if frame >= edge else behind) <= longest + 1e-6
 
 
 def _grow(box: Box, doubt: float, growth: float = 0.0) -> Box:

@@ -22,6 +22,7 @@ from revisage.trackers.base import AT_REST
 
 SLOW, FAST = 0.08, 0.03  # standard deviations in seconds: head and outline; lids and lips
 _JITTER = 0.03  # of the face's size: deviations up to about this are noise, larger ones motion
+_WIDER = 1.0  # of the face's size: most that the frames around one may widen its box by, on each side
 _TRUST = {Origin.DETECTED: 1.0, Origin.INTERPOLATED: 0.5, Origin.HELD: 0.02}  # weight of a frame in its neighbours
 _LIVELY = [layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_OUTER, layout.LIPS_INNER, layout.EYE_CENTRES]
 
@@ -36,8 +37,9 @@ def smooth(track: Track, times: Sequence[float], size: tuple[int, int], camera: 
     `camera` (F, 3): how the camera looks at what stands still in each frame of the film, see trackers/base.py. That
     motion is real and stays; only what the face does on top of it is smoothed.
 
-    The box of a frame contains the box it had before, so that smoothing uncovers nothing. With landmarks in any frame
-    of the track, all frames have them afterwards and `points` are those five of the landmarks.
+    The box of a frame contains the box it had before, so that smoothing uncovers nothing, and goes as far as the frames
+    around it lead to expect. With landmarks in any frame of the track, all frames have them afterwards and `points` are
+    those five of the landmarks.
     """
     faces = complete_landmarks(track.faces, times)
     t = np.array([times[f.frame] for f in faces], np.float64)
@@ -94,9 +96,30 @@ def _smooth_boxes(
 ) -> list[Box]:
     raw = np.array([f.box for f in faces], np.float64).reshape(-1, 2, 2)
     steady = _steady(raw, t, trust, scale, SLOW, view).astype(np.float64)
-    low = np.minimum(raw[:, 0], np.maximum(steady[:, 0], 0))
-    high = np.maximum(raw[:, 1], np.minimum(steady[:, 1], size))
+    around = _expected(raw, t, trust, scale, view)
+    low = np.minimum(raw[:, 0], np.maximum(np.minimum(steady[:, 0], around[:, 0]), 0))
+    high = np.maximum(raw[:, 1], np.minimum(np.maximum(steady[:, 1], around[:, 1]), size))
     return [(float(a[0]), float(a[1]), float(b[0]), float(b[1])) for a, b in zip(low, high, strict=True)]
+
+
+def _expected(
+    raw: NDArray[np.float64],
+    t: NDArray[np.float64],
+    trust: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    view: Float,
+) -> NDArray[np.float64]:
+    """(N, 2, 2): the corners that the frames around each one lead to expect there, without that frame itself.
+
+    A box that is too short in one frame, or a single sighting of somebody else, leaves the face bare else. What may
+    be noise is taken off: every frame would widen by it.
+    """
+    shift, zoom = np.split(np.asarray(view, np.float64)[:, None], [2], axis=2)
+    at_rest = (raw - shift) / zoom
+    others = local_linear(at_rest.reshape(len(raw), 4), t, trust, SLOW, own=False).reshape(raw.shape)
+    off, size = zoom * others + shift - raw, scale[:, None, None]
+    widened: NDArray[np.float64] = raw + np.sign(off) * np.clip(np.abs(off) - _JITTER * size, 0, _WIDER * size)
+    return widened
 
 
 def _smooth_landmarks(
@@ -144,15 +167,20 @@ def _steady(
 
 
 def local_linear(
-    values: NDArray[np.float64], t: NDArray[np.float64], trust: NDArray[np.float64], sigma: float
+    values: NDArray[np.float64], t: NDArray[np.float64], trust: NDArray[np.float64], sigma: float, *, own: bool = True
 ) -> NDArray[np.float64]:
-    """Local linear regression of `values` (N, D) at each time `t` (N,), weights `trust` times a Gaussian of `sigma`."""
+    """Local linear regression of `values` (N, D) at each time `t` (N,), weights `trust` times a Gaussian of `sigma`.
+
+    Without `own`, each from the others' values only, where there are any.
+    """
     out = np.empty_like(values)
     starts = np.searchsorted(t, t - 3 * sigma, side="left")
     ends = np.searchsorted(t, t + 3 * sigma, side="right")
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         dt = t[start:end] - t[i]
         weight = trust[start:end] * np.exp(-0.5 * (dt / sigma) ** 2)
+        if not own and end - start > 1:
+            weight[i - start] = 0.0
         s0, s1, s2 = weight.sum(), (weight * dt).sum(), (weight * dt * dt).sum()
         spread = s0 * s2 - s1 * s1
         sloped = spread > 1e-6 * (s0 * sigma) ** 2  # else: no neighbour to take a slope from
