@@ -19,6 +19,7 @@ from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.detectors import load_detector
 from revisage.models.device import Device
 from revisage.models.landmarks import FaceLandmarker
+from revisage.pipeline import refind
 from revisage.pipeline.analyze import analyze
 from revisage.pipeline.carry import Carry, lay_out, squares_near
 from revisage.pipeline.composite import PlacedFace, place
@@ -260,8 +261,10 @@ def test_climbing_comes_nearer_and_never_farther(steps: list[float]) -> None:
 def test_the_face_model_gives_a_face_back_to_its_key_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real weights, detector and landmarks: their network follows landmarks so closely that those found anew do not do.
 
-    With the signs of another key the very same face stays hidden.
+    With the signs of another key the very same face stays hidden. One round of climbing, which leaves speckles.
     """
+    monkeypatch.setattr(refind, "_BEFORE", (1.0,))
+    monkeypatch.setattr(refind, "_AFTER", ())
     source, out = film_of_a_face(tmp_path / "in.mkv", 1, codec="ffv1"), tmp_path / "out.mkv"
     detector, landmarker = load_detector("centerface")[0], FaceLandmarker.load()
     plan = analyze(source, detector=detector, landmarker=landmarker)
@@ -276,7 +279,7 @@ def test_the_face_model_gives_a_face_back_to_its_key_alone(tmp_path: Path, monke
     assert (report.faces, report.empty) == (1, 0)
     filmed, hidden, again = (frames_of(path) for path in (source, out, tmp_path / "back.mkv"))
     changed = [(a != b).any(axis=2) for a, b in zip(filmed, hidden, strict=True)]
-    assert decibels(again, filmed, changed) > 21
+    assert decibels(again, filmed, changed) > decibels(hidden, filmed, changed) + 3
     monkeypatch.setattr(Label, "opened", strange_signs(Label.opened(str(read_label(out)), KEY)))
     report = recover_lost(out, tmp_path / "none.mkv", key=KEY, finders=finders, options=options)
     assert (report.faces, report.empty) == (0, 1)
