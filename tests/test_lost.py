@@ -258,6 +258,7 @@ def test_climbing_comes_nearer_and_never_farther(steps: list[float]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_face_model_gives_a_face_back_to_its_key_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real weights, detector and landmarks: their network follows landmarks so closely that those found anew do not do.
 
