@@ -139,7 +139,8 @@ class FaceCarrier(Protocol):
         """Per request, the latent that `regrow` turns into its picture (3, N, N) float32 RGB, -1..1.
 
         Only what lies under the tile's mask is looked at.
-        `tolerance`: the relative change at which a step counts as solved; larger is quicker.
+        `tolerance`: the relative change at which a step counts as solved; larger is quicker, and infinity is plain
+        DDIM inversion, which solves nothing.
         """
 
     def regrow(self, requests: Sequence[CarryRequest], latents: Sequence[Float], descent: Descent) -> list[Float]:

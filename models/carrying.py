@@ -9,6 +9,7 @@ see `models/carrier.py` for the canvas and `models/sampler.py` for both ways.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from revisage.models.carrier import Carrier, cornered
 from revisage.models.device import Device
 from revisage.models.family import Family, Scene, stacked
 from revisage.models.generator import load_generator, model_folder
-from revisage.models.sampler import TOLERANCE, Route, back, forth, ladder
+from revisage.models.sampler import ROUNDS, TOLERANCE, Route, back, forth, ladder
 from revisage.pipeline.errors import ModelError
 from revisage.pipeline.types import Float
 
@@ -62,7 +63,10 @@ class PixelCarrier:
             own = [np.where(requests[i].tile.mask, pictures[i], np.float32(0)) for i in chosen]
             start = carrier.pack(stacked(cornered(own, self.size), self._device))
             steps = self._ladder(descent)
-            latents, changes = back(scene.denoise, start, steps, self._family.alphas, route, tolerance=tolerance)
+            rounds = 0 if tolerance == math.inf else ROUNDS
+            latents, changes = back(
+                scene.denoise, start, steps, self._family.alphas, route, rounds=rounds, tolerance=tolerance
+            )
             noise = carrier.lower(scene.start)
             arrays = (_cut(canvas, batch) for canvas in (latents, noise, carrier.masks))
             results = [Inverted(*row) for row in zip(*arrays, changes.tolist(), strict=True)]

@@ -100,7 +100,8 @@ def back(
     """The latent (B, …) that `forth` turns into `picture`, and per item how far from it: the largest relative change
     (B,) that one more round would have made in any step. Items do not influence one another.
 
-    Ends a step after `rounds`, or when no item changes by more than `tolerance`, relative.
+    Ends a step after `rounds`, or when no item changes by more than `tolerance`, relative. No round at all is plain
+    DDIM inversion: inexact, one pass a step, and nothing is known of the change.
     """
     y = picture * _level(alphas, timesteps[-1])[0]
     worst = torch.zeros(len(y), dtype=torch.float64, device=y.device)

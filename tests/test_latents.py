@@ -12,6 +12,7 @@ from scipy import stats
 
 from revisage.models.latents import (
     Veil,
+    certainty,
     damped,
     identity_code,
     mix,
@@ -138,3 +139,19 @@ def test_undamped_undoes_damped(seed: int, share: float) -> None:
     cells = quiet.reshape(3, 4, 4, 4, 4).sum(axis=(2, 4))
     np.testing.assert_allclose(cells, share * latent.reshape(3, 4, 4, 4, 4).sum(axis=(2, 4)), atol=1e-4)
     assert not quiet[there == 0].any()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3))
+@settings(max_examples=40, deadline=None)
+def test_signs_tell_a_face_from_chance(seed: int, scale: float) -> None:
+    """Right ones find what is smooth; wrong ones are standard normal, whatever the latent's size and magnitudes."""
+    rng = np.random.default_rng(seed)
+    noise, there = rng.standard_normal((3, 48, 48)), np.ones((3, 48, 48), np.float32)
+    latent = (scale * (noise + np.roll(noise, 1, axis=2) / 2)).astype(np.float32)
+    signs = np.sign(rng.standard_normal((200, *latent.shape)))
+    assert certainty(latent, there) > 7
+    by_chance = np.array([certainty(latent * wrong, there) for wrong in signs])
+    assert abs(by_chance.mean()) < 0.35
+    assert 0.75 < by_chance.std() < 1.3
+    assert certainty(latent * 0, there) == 0
+    assert certainty(latent, there) == pytest.approx(certainty(latent / np.float32(scale), there), rel=1e-3)

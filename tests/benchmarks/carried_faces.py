@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from revisage.models import layout
-from revisage.models.base import FaceRequest, Inverted
+from revisage.models.base import Detector, FaceRequest, Inverted
 from revisage.models.carrying import load_carrier
 from revisage.models.conditioning import FACE_TEMPLATE, face_mask, remove_face
 from revisage.models.detectors import load_detector
@@ -27,7 +28,7 @@ from revisage.models.latents import Veil
 from revisage.models.sampler import Denoise, ladder
 from revisage.models.scoring import SAME_PERSON, DlibRecognizer
 from revisage.models.train.data import load_portraits, split
-from revisage.pipeline import convey, geometry
+from revisage.pipeline import convey, geometry, refind
 from revisage.pipeline.carry import Carriage, Carry, found, lay_out, look, request_for, restoration
 from revisage.pipeline.composite import Likeness, hidden_pixels, place
 from revisage.pipeline.convey import Carrying, recovered
@@ -35,12 +36,14 @@ from revisage.pipeline.errors import ModelError
 from revisage.pipeline.media import open_video
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, Rect, blend, pixel_format, to_rgb
 from revisage.pipeline.protect import Picture
-from revisage.pipeline.types import CropTemplate, Float, Image, Origin, TrackedFace
+from revisage.pipeline.types import CropTemplate, Float, Image, Origin, Shape, TrackedFace
+from revisage.pipeline.vault.label import LabelTrack
 
 SIDE, SIZE = 160, 128
 WHOLE = Rect(0, 0, SIDE, SIDE)
 FORMAT = pixel_format("yuv420p", 0, 0, SIDE)
 RIGHT, WRONG = 0, 1  # keys
+Started = tuple[list[tuple[convey.CarryRequest, Veil, Float]], list[Inverted]]  # faces, and where they come from
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +88,7 @@ def film_faces(path: Path, count: int, *, first: int | None = None) -> list[Subj
 
     A run is cut at one place, so that it is a film.
     """
-    detector, landmarker = load_detector("centerface")[0], FaceLandmarker.load()
+    detector, landmarker = _finders()
     with open_video(path) as video:
         frames = [frame.rgb() for frame in video.frames()]
     spread = np.linspace(0, len(frames) - 1, count + 2).astype(int)[1:-1]
@@ -162,6 +165,8 @@ class Bench:
         except ModelError as error:
             print(f"no identities: {error}")
             self.judge = None
+        self._hides: dict[tuple[object, ...], Hidden] = {}
+        self._starts: dict[tuple[object, ...], Started] = {}
 
     def veil(self, number: int, key: int) -> Veil:
         noise, signs = np.random.default_rng([number, key]).standard_normal((2, 3, SIZE, SIZE)).astype(np.float32)
@@ -178,7 +183,22 @@ class Bench:
         return float(np.linalg.norm(one - two))
 
     def hide(self, subjects: Sequence[Subject], carry: Carry) -> Hidden:
-        """Anonymize every face as `anonymize --carry` does."""
+        """Anonymize every face as `anonymize --carry` does. Remembered: tables share what they hide."""
+        known = (*map(id, subjects), carry)
+        if known not in self._hides:
+            self._hides[known] = self._hide(subjects, carry)
+        return self._hides[known]
+
+    def inverted(self, hidden: Hidden) -> Started:
+        """The faces of `hidden` as filmed, and the latents that they come from: the same for every carry."""
+        known = (*map(id, hidden.subjects), hidden.carry.descent)
+        if known not in self._starts:
+            faces = hidden.faces(hidden.truth(), RIGHT)
+            requests, pictures = ([face[part] for face in faces] for part in (0, 2))
+            self._starts[known] = faces, self.carrier.invert(requests, pictures, hidden.carry.descent)
+        return self._starts[known]
+
+    def _hide(self, subjects: Sequence[Subject], carry: Carry) -> Hidden:
         method = Carrying(self.generator, self.carrier, carry, self.weights, 8)
         pictures = [self._picture(number, subject) for number, subject in enumerate(subjects)]
 
@@ -277,11 +297,11 @@ class Hidden:
     def recovered(self, frames: Sequence[Planes], key: int = RIGHT) -> list[Float]:
         """(3, N, N) per frame: what `recover --from pixels` makes of it."""
         seen = [found(c, planes, FORMAT) for c, planes in zip(self.carriages, frames, strict=True)]
-        return recovered(self.bench.carrier, self.carry, self._faces(seen, key))
+        return recovered(self.bench.carrier, self.carry, self.faces(seen, key))
 
     def in_float(self) -> list[Float]:
         """What comes back from numbers that no sample ever rounded."""
-        faces, starts = self._inverted()
+        faces, starts = self.bench.inverted(self)
         carrier, requests = self.bench.carrier, [request for request, _, _ in faces]
         latents = [
             convey.hidden_latent(s, veil, self.carry.amount) for s, (_, veil, _) in zip(starts, faces, strict=True)
@@ -293,18 +313,12 @@ class Hidden:
 
     def round_trips(self) -> list[float]:
         """Relative error of each latent after the way to a picture and back, in float."""
-        faces, starts = self._inverted()
+        faces, starts = self.bench.inverted(self)
         carrier, requests, descent = self.bench.carrier, [request for request, _, _ in faces], self.carry.descent
         again = carrier.invert(requests, carrier.regrow(requests, [s.latent for s in starts], descent), descent)
         return [_relative(a, b) for a, b in zip(again, starts, strict=True)]
 
-    def _inverted(self) -> tuple[list[tuple[convey.CarryRequest, Veil, Float]], list[Inverted]]:
-        """The faces as filmed, and the latents that they come from."""
-        faces = self._faces(self.truth(), RIGHT)
-        requests, pictures = ([face[part] for face in faces] for part in (0, 2))
-        return faces, self.bench.carrier.invert(requests, pictures, self.carry.descent)
-
-    def _faces(self, pictures: Sequence[Float], key: int) -> list[tuple[convey.CarryRequest, Veil, Float]]:
+    def faces(self, pictures: Sequence[Float], key: int) -> list[tuple[convey.CarryRequest, Veil, Float]]:
         rows = []
         for number, (carriage, picture) in enumerate(zip(self.carriages, pictures, strict=True)):
             veil, code = self.bench.veil(number, key), self.bench.code(number)
@@ -349,6 +363,34 @@ class Hidden:
 def _relative(found_again: Inverted, before: Inverted) -> float:
     error = found_again.latent - before.latent
     return float(np.linalg.norm(error) / np.linalg.norm(before.latent))
+
+
+def refound(bench: Bench, carry: Carry, number: int, planes: Planes, key: int) -> tuple[Planes, float | None]:
+    """A frame as `recover --without-index` makes it, and how certain the signs are; None: nobody was found."""
+    seeker = refind.Seeker(bench.carrier, carry, bench.generator.template, Shape(), FORMAT, _detected,
+                           lambda track, _: bench.veil(track, key), lambda track, _: bench.code(track))  # fmt: skip
+    again = [plane.copy() for plane in planes]
+    scene = refind.Scene(seeker, again, 0, 0)
+    track = LabelTrack(number, 0, 0, None)
+    for who in range(len(scene.faces)):
+        guess = scene.best(who, [track], {})
+        if guess is not None and scene.restore([(who, guess)], again):
+            return again, guess.certainty
+    return again, None
+
+
+def _detected(planes: Planes, frame: int) -> list[TrackedFace]:
+    detector, landmarker = _finders()
+    picture = as_image(planes, FORMAT)
+    seen = detector.detect(picture)
+    shapes = landmarker.locate(picture, [face.points for face in seen]) if seen else []
+    pairs = zip(seen, shapes, strict=True)
+    return [TrackedFace(frame, f.box, f.points, Origin.DETECTED, f.score, shape) for f, (shape, _) in pairs]
+
+
+@lru_cache(maxsize=1)
+def _finders() -> tuple[Detector, FaceLandmarker]:
+    return load_detector("centerface")[0], FaceLandmarker.load()
 
 
 @torch.inference_mode()

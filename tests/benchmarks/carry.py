@@ -8,10 +8,11 @@ videos. Every face stands in a frame of 160 x 160 pixels. The parts, each a tabl
     targets    ours, the published way (arXiv 2510.01031) and plain DDIM on one network; right key, wrong key, none
     codecs     in float, lossless, H.264 and H.265, for three carries; every frame is encoded on its own
     sigmas     the noise that faces hide in
+    lost       with the key alone: places found anew, as `recover --without-index` finds them; no landmark is told
     residual   a seal of what the pixels do not give back, against the seal of everything
 
-Without --part the first three are made, in less than five minutes on two cores. The last line is JSON. Identity is
-dlib's, where the extra `score` is installed: at most 0.6 counts as the same person.
+Without --part the first three are made. Parts of one run, and the pictures, share what they hide and bring back. The
+last line is JSON. Identity is dlib's, where the extra `score` is installed: at most 0.6 counts as the same person.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ import cv2
 import numpy as np
 from carried_faces import (  # type: ignore[import-not-found]
     FORMAT,
+    RIGHT,
     WRONG,
     Bench,
     Hidden,
@@ -37,9 +41,12 @@ from carried_faces import (  # type: ignore[import-not-found]
     as_image,
     clip_faces,
     clips,
+    decibels,
     film_faces,
     pixels_of,
     portraits,
+    refound,
+    signed,
     through,
 )
 
@@ -47,10 +54,12 @@ from revisage.models.base import Descent
 from revisage.pipeline.carry import Carry, dump
 from revisage.pipeline.media import encode_clip
 from revisage.pipeline.pixels import Planes
+from revisage.pipeline.types import Float
 
 Row = dict[str, Any]
+LOSSLESS = "lossless (FFV1)"
 CODECS: dict[str, tuple[str, dict[str, str]]] = {
-    "lossless (FFV1)": ("ffv1", {}),
+    LOSSLESS: ("ffv1", {}),
     **{f"H.264 crf {crf}": ("libx264", {"crf": str(crf), "g": "1"}) for crf in (10, 18, 23, 28)},
     **{
         f"H.265 crf {crf}": ("libx265", {"crf": str(crf), "x265-params": "log-level=none:keyint=1"})
@@ -69,10 +78,17 @@ class Faces:
     film: list[Subject]  # frames in a row
 
 
+@cache
 def encoded(hidden: Hidden, codec: str) -> list[Planes]:
     """The anonymized frames after an encoder and its decoder."""
     name, options = CODECS[codec]
     return through(name, FORMAT, hidden.painted, options)
+
+
+@cache
+def after(hidden: Hidden, codec: str, key: int = RIGHT) -> list[Float]:
+    """What comes back of them, (3, N, N) each. What costs most here, hence done once for all tables and pictures."""
+    return hidden.recovered(encoded(hidden, codec), key)
 
 
 def row(what: str, scores: Scores, **more: object) -> Row:
@@ -98,9 +114,9 @@ def _percent(share: float) -> str:
 def targets(bench: Bench, faces: Faces) -> Iterator[Row]:
     """What the program promises, and what the published way gives on the same network."""
     hidden = bench.hide(faces.many, Carry())
-    frames = encoded(hidden, "lossless (FFV1)")
-    yield row("ours, lossless pixels", hidden.scored(hidden.recovered(frames)), key="right", lost=hidden.lost)
-    yield row("ours, lossless pixels", hidden.scored(hidden.recovered(frames, WRONG)), key="wrong")
+    frames = encoded(hidden, LOSSLESS)
+    yield row("ours, lossless pixels", hidden.scored(after(hidden, LOSSLESS)), key="right", lost=hidden.lost)
+    yield row("ours, lossless pixels", hidden.scored(after(hidden, LOSSLESS, WRONG)), key="wrong")
     nothing = [float("nan")] * len(frames)
     shown = hidden.distances([as_image(planes, FORMAT) for planes in frames])
     yield row("ours, lossless pixels", Scores(nothing, nothing, nothing, shown), key="none")
@@ -123,15 +139,15 @@ def codecs(bench: Bench, faces: Faces) -> Iterator[Row]:
         hidden = bench.hide(faces.few, Carry(amount))
         yield row("float", hidden.scored(hidden.in_float()), carry=amount)
         for codec in CODECS:
-            yield row(codec, hidden.scored(hidden.recovered(encoded(hidden, codec))), carry=amount)
+            yield row(codec, hidden.scored(after(hidden, codec)), carry=amount)
 
 
 def sigmas(bench: Bench, faces: Faces) -> Iterator[Row]:
     """Grain against robustness."""
     for sigma in (0.15, 0.35, 0.8):
         hidden = bench.hide(faces.few, Carry(1.0, Descent(sigma)))
-        for codec in ("lossless (FFV1)", "H.264 crf 10", "H.264 crf 18"):
-            yield row(codec, hidden.scored(hidden.recovered(encoded(hidden, codec))), sigma=sigma, grain=grain(hidden))
+        for codec in (LOSSLESS, "H.264 crf 10", "H.264 crf 18"):
+            yield row(codec, hidden.scored(after(hidden, codec)), sigma=sigma, grain=grain(hidden))
 
 
 def grain(hidden: Hidden) -> float:
@@ -145,13 +161,37 @@ def grain(hidden: Hidden) -> float:
     return round(float(np.median(rough)), 1)
 
 
+def lost(bench: Bench, faces: Faces) -> Iterator[Row]:
+    """Every face by itself, with nothing of its place known; with the right key and a wrong one."""
+    hidden = bench.hide(faces.few, Carry())
+    films = [as_image(planes, FORMAT) for planes in hidden.originals]
+    for name, key in (("right", RIGHT), ("wrong", WRONG)):
+        began = time.process_time()
+        back = [refound(bench, hidden.carry, *row, key) for row in enumerate(encoded(hidden, LOSSLESS))]
+        seconds = round((time.process_time() - began) / len(back))
+        shown = [as_image(planes, FORMAT) for planes, _ in back]
+        rows = zip(hidden.subjects, back, shown, films, hidden.carriages, hidden.distances(shown), strict=True)
+        for subject, (_, certainty), picture, film, carriage, distance in rows:
+            made = {
+                "key": name,
+                "what": subject.clip or "portrait",
+                "back": "no" if certainty is None else "yes",
+                "certainty": "" if certainty is None else round(certainty, 1),
+                "PSNR": round(decibels(signed(picture), signed(film), pixels_of(carriage)), 1),
+                "distance": round(distance, 2),
+                "seconds": seconds,
+            }
+            print(made, flush=True)
+            yield made
+
+
 def residual(bench: Bench, faces: Faces) -> Iterator[Row]:
     """Bytes of a seal that holds only what the pixels do not give back, and of one that holds everything."""
     hidden = bench.hide(faces.film, Carry())
     described = [len(dump(b, a)) for a, b in zip([None, *hidden.carriages[:-1]], hidden.carriages, strict=True)]
     masks = [pixels_of(carriage) for carriage in hidden.carriages]
-    for codec in ("lossless (FFV1)", "H.264 crf 10", "H.264 crf 18"):
-        back = hidden.restored(hidden.recovered(encoded(hidden, codec)))
+    for codec in (LOSSLESS, "H.264 crf 10", "H.264 crf 18"):
+        back = hidden.restored(after(hidden, codec))
         rest = [_difference(a, b, m) for a, b, m in zip(hidden.originals, back, masks, strict=True)]
         whole = [_difference(a, None, m) for a, m in zip(hidden.originals, masks, strict=True)]
         for lossless in (False, True):
@@ -180,7 +220,7 @@ def _sealed(tiles: Sequence[Planes], masks: Sequence[np.ndarray], lossless: bool
 
 
 PARTS: dict[str, Callable[[Bench, Faces], Iterator[Row]]] = {
-    "targets": targets, "codecs": codecs, "sigmas": sigmas, "residual": residual,
+    "targets": targets, "codecs": codecs, "sigmas": sigmas, "lost": lost, "residual": residual,
 }  # fmt: skip
 
 
@@ -191,9 +231,9 @@ def contact(bench: Bench, subjects: Sequence[Subject], path: Path) -> None:
     rows = [
         [as_image(planes, FORMAT) for planes in whole.originals],
         *([as_image(planes, FORMAT) for planes in one.painted] for one in hidden),
-        whole.framed(whole.recovered(whole.painted)),
-        whole.framed(whole.recovered(encoded(whole, "H.264 crf 18"))),
-        whole.framed(whole.recovered(whole.painted, WRONG)),
+        whole.framed(after(whole, LOSSLESS)),
+        whole.framed(after(whole, "H.264 crf 18")),
+        whole.framed(after(whole, LOSSLESS, WRONG)),
     ]
     sheet = np.concatenate([np.concatenate(pictures, axis=1) for pictures in rows], axis=0)
     cv2.imwrite(str(path), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
