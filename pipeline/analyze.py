@@ -20,7 +20,7 @@ import numpy as np
 
 from revisage.models import layout
 from revisage.models.base import Detector, Landmarker
-from revisage.pipeline.ahead import ahead
+from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.attention import Attention, Effort, Glance
 from revisage.pipeline.errors import PlanError
 from revisage.pipeline.media import Frame, VideoReader, file_digest, open_video
@@ -88,7 +88,7 @@ def analyze(
     def look(picture: Image, _frame: int, seconds: float) -> Glance:
         return attention.look(picture, seconds)
 
-    with open_video(source) as video:
+    with open_video(source) as video, single_threaded_opencv():
         seen = _watch(video, look, landmarker, chosen, progress)
         info = _info(video, len(seen.pts))
     seen.looks = ", ".join(f"{name} {count}" for name, count in sorted(attention.spent.items()))
@@ -114,7 +114,7 @@ def analyze_given(
     def look(_picture: Image, frame: int, _seconds: float) -> Glance:
         return Glance([face for face in frames.get(frame, []) if face.score >= chosen.low], looked=True)
 
-    with open_video(source) as video:
+    with open_video(source) as video, single_threaded_opencv():
         seen = _watch(video, look, landmarker, chosen, progress)
         info = _info(video, len(seen.pts))
     if frames and max(frames) >= info.frames:
