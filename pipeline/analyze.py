@@ -16,16 +16,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from revisage.models import layout
 from revisage.models.base import Detector, Landmarker
-from revisage.pipeline.ahead import ahead
+from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.attention import Attention, Effort, Glance
 from revisage.pipeline.errors import PlanError
 from revisage.pipeline.media import Frame, VideoReader, file_digest, open_video
 from revisage.pipeline.turn import Turn
-from revisage.pipeline.types import FaceDetection, Float, Image, Plan, Progress, Track, VideoInfo, silent
+from revisage.pipeline.types import FaceDetection, Float, Gray, Image, Plan, Progress, Track, VideoInfo, silent
 from revisage.trackers.base import Sighting, Tracker, steadied
 from revisage.trackers.camera import CameraMotion
 from revisage.trackers.cuts import Change, CutFinder
@@ -85,10 +86,10 @@ def analyze(
     chosen = options or AnalyzeOptions()
     attention = Attention(detector, Effort(chosen.low, chosen.high, chosen.again, chosen.skip))
 
-    def look(picture: Image, _frame: int, seconds: float) -> Glance:
-        return attention.look(picture, seconds)
+    def look(shown: _Shown) -> Glance:
+        return attention.look(shown.picture, shown.seconds, shown.grey)
 
-    with open_video(source) as video:
+    with open_video(source) as video, single_threaded_opencv():
         seen = _watch(video, look, landmarker, chosen, progress)
         info = _info(video, len(seen.pts))
     seen.looks = ", ".join(f"{name} {count}" for name, count in sorted(attention.spent.items()))
@@ -111,10 +112,10 @@ def analyze_given(
     chosen = options or AnalyzeOptions()
     frames = found if isinstance(found, dict) else dict(enumerate(found))
 
-    def look(_picture: Image, frame: int, _seconds: float) -> Glance:
-        return Glance([face for face in frames.get(frame, []) if face.score >= chosen.low], looked=True)
+    def look(shown: _Shown) -> Glance:
+        return Glance([face for face in frames.get(shown.frame, []) if face.score >= chosen.low], looked=True)
 
-    with open_video(source) as video:
+    with open_video(source) as video, single_threaded_opencv():
         seen = _watch(video, look, landmarker, chosen, progress)
         info = _info(video, len(seen.pts))
     if frames and max(frames) >= info.frames:
@@ -126,9 +127,6 @@ def _info(video: VideoReader, frames: int) -> VideoInfo:
     return VideoInfo(
         video.width, video.height, video.time_base, video.pix_fmt.name, frames, file_digest(Path(video.path))
     )
-
-
-Looking = Callable[[Image, int, float], Glance]  # picture, number of the frame, seconds
 
 
 def _watch(
@@ -154,6 +152,10 @@ class _Shown(NamedTuple):
     pts: int
     seconds: float  # since the first frame
     picture: Image  # upright
+    grey: Gray  # the same, made once for all who measure on it
+
+
+Looking = Callable[[_Shown], Glance]
 
 
 class _View(NamedTuple):
@@ -168,7 +170,9 @@ def _shown(frames: Iterable[Frame], time_base: Fraction, turn: Turn, cuts: CutFi
     start: int | None = None
     for frame in frames:
         start = frame.pts if start is None else start
-        shown = _Shown(frame.index, frame.pts, float((frame.pts - start) * time_base), turn.upright(frame.rgb()))
+        picture = turn.upright(frame.rgb())
+        grey: Gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        shown = _Shown(frame.index, frame.pts, float((frame.pts - start) * time_base), picture, grey)
         cuts.push(shown.picture, shown.seconds)
         yield shown
 
@@ -178,7 +182,7 @@ def _looked(
 ) -> Iterator[_View]:
     last: list[Sighting] = []
     for shown in frames:
-        glance = look(shown.picture, shown.frame, shown.seconds)
+        glance = look(shown)
         if glance.looked:
             shapes = _landmarks(shown.picture, glance.faces, landmarker, confidence)
             pairs = zip(glance.faces, shapes, strict=True)
@@ -203,7 +207,7 @@ class _Camera:
             self._face_seen = view.shown.seconds
         if view.shown.seconds - self._face_seen > _CAMERA_FOR:
             return self._motion.rest()
-        return self._motion.push(view.shown.picture, [face.box for face in view.glance.faces])
+        return self._motion.push(view.shown.grey, [face.box for face in view.glance.faces])
 
 
 def _landmarks(

@@ -81,9 +81,12 @@ class Attention:
     _places: list[_Place] = field(default_factory=list)
     _due: dict[str, float] = field(default_factory=dict)  # look -> seconds from which it is due again
 
-    def look(self, picture: Image, seconds: float) -> Glance:
-        """The faces in the next frame, uint8 RGB (H, W, 3), shown at `seconds`; scores from `effort.low` up."""
-        small = _small(picture)
+    def look(self, picture: Image, seconds: float, grey: Gray | None = None) -> Glance:
+        """The faces in the next frame, uint8 RGB (H, W, 3), shown at `seconds`; scores from `effort.low` up.
+
+        `grey` is the same in grey (H, W), where the caller has it.
+        """
+        small = _small(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if grey is None else grey)
         change = np.inf if self._reference is None else _change(self._reference, small)
         if self.effort.skip and change < _STILL and seconds - self._looked <= _STILL_LONGEST:
             self.spent["still"] += 1
@@ -194,10 +197,9 @@ def _among(box: Box, faces: list[FaceDetection]) -> bool:
     return any(overlap(box, face.box) > _SAME_PLACE for face in faces)
 
 
-def _small(picture: Image) -> Gray:
-    scale = min(1.0, _STILL_SIDE / max(picture.shape[:2]))
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)  # first: one channel is shrunk three times as fast as three
-    return shrunk(grey, (round(picture.shape[1] * scale), round(picture.shape[0] * scale)))
+def _small(grey: Gray) -> Gray:
+    scale = min(1.0, _STILL_SIDE / max(grey.shape))
+    return shrunk(grey, (round(grey.shape[1] * scale), round(grey.shape[0] * scale)))
 
 
 def _change(a: Gray, b: Gray) -> float:

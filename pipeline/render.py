@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from revisage.models.latents import Veil, standard_normal
-from revisage.pipeline.ahead import ahead
+from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
 from revisage.pipeline.composite import Likeness, PlacedFace, hidden_pixels, place, placed_rect
 from revisage.pipeline.convey import Carrying, Specimen, read_back
@@ -120,6 +120,7 @@ def anonymize(
     `check` is called with the path of the finished video before either takes its name; what it raises keeps both away.
     """
     with ExitStack() as stack:
+        stack.enter_context(single_threaded_opencv())
         video = stack.enter_context(open_video(source))
         fits(plan, _info(video))
         job = _Job(plan, method, access, options, video)

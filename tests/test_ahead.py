@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import cv2
 import pytest
 
-from revisage.pipeline.ahead import ahead
+from revisage.pipeline.ahead import ahead, single_threaded_opencv
 
 
 def test_order_and_bound() -> None:
@@ -42,3 +43,11 @@ def test_a_consumer_that_stops_leaves_no_thread() -> None:
     assert next(endless) == 0
     endless.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_opencv_gets_its_threads_back() -> None:
+    before = cv2.getNumThreads()
+    with pytest.raises(KeyError), single_threaded_opencv():
+        assert cv2.getNumThreads() == 1
+        raise KeyError
+    assert cv2.getNumThreads() == before

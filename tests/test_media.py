@@ -581,11 +581,11 @@ CLIP_FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv
 CLIP_FORMATS += ["yuv420p12le", "gray", "gbrp", "gbrp10le"]
 
 
-def clip_tiles(fmt: Any, width: int, height: int, kind: str) -> tuple[list[Planes], list[Any]]:
+def clip_tiles(fmt: Any, width: int, height: int, kind: str, count: int = 8) -> tuple[list[Planes], list[Any]]:
     """White noise is the hardest content there is, a smooth moving wave the easiest to see errors in."""
     rng = np.random.default_rng(5)
     tiles: list[Planes] = []
-    for i in range(8):
+    for i in range(count):
         planes = []
         for rows, columns in fmt.plane_shapes(width, height):
             y, x = np.mgrid[0:rows, 0:columns]
@@ -594,7 +594,7 @@ def clip_tiles(fmt: Any, width: int, height: int, kind: str) -> tuple[list[Plane
                 (rng.integers(0, fmt.peak + 1, (rows, columns)) if kind == "noise" else wave).astype(fmt.dtype)
             )
         tiles.append(planes)
-    return tiles, [rng.random((height, width)) > 0.5 for _ in range(8)]
+    return tiles, [rng.random((height, width)) > 0.5 for _ in range(count)]
 
 
 @pytest.mark.parametrize("kind", ["noise", "smooth"])
@@ -621,6 +621,43 @@ def test_a_lossless_clip_gives_back_every_sample(name: str, size: tuple[int, int
     for (tile, mask), original, wanted in zip(result, tiles, masks, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(tile, original, strict=True))
         assert np.array_equal(mask, wanted)
+
+
+# Above 352 x 288 FFV1 must be cut into slices, which FFmpeg refuses for some narrow and odd sizes.
+LARGE = [(353, 288), (352, 290), (1001, 703), (1, 301), (2, 301), (301, 3), (9, 2159), (3839, 5)]
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("name", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv411p", "gray", "gbrp"])
+@pytest.mark.parametrize("size", LARGE)
+def test_tiles_of_close_ups_come_back(size: tuple[int, int], name: str, lossless: bool) -> None:
+    comes_back(name, size, lossless)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_face_that_fills_a_picture_of_4k_comes_back(lossless: bool) -> None:
+    comes_back("yuv420p10le", (3840, 2160), lossless, frames=1)
+
+
+def comes_back(name: str, size: tuple[int, int], lossless: bool, frames: int = 2) -> None:
+    fmt = pixel_format(name, 1, 0, 1080)
+    tiles, masks = clip_tiles(fmt, *size, "smooth", frames)
+    data = encode_clip(tiles, masks, fmt, lossless=lossless, pts=range(frames), time_base=Fraction(1, 25))
+    result = list(decode_clip(data, fmt, *size))
+    assert len(result) == frames
+    for (tile, mask), original, wanted in zip(result, tiles, masks, strict=True):
+        assert [plane.shape for plane in tile] == [plane.shape for plane in original]
+        assert psnr(tile, original, fmt.peak) >= (120 if lossless else 40)
+        assert np.array_equal(mask, wanted)
+        if lossless:
+            assert all(np.array_equal(a, b) for a, b in zip(tile, original, strict=True))
+
+
+def test_what_no_encoder_takes_is_one_clear_line() -> None:
+    fmt = pixel_format("yuv420p", 1, 0, 1080)
+    huge = [np.broadcast_to(np.uint8(16), shape) for shape in fmt.plane_shapes(40_000, 2)]
+    with pytest.raises(MediaError, match="cannot be sealed"):
+        encode_clip([huge], [np.ones((2, 40_000), bool)], fmt, lossless=False, pts=[0], time_base=MS)
 
 
 def test_a_clip_is_an_ordinary_matroska_file_and_the_same_each_time() -> None:

@@ -16,7 +16,7 @@ from revisage.pipeline.types import VideoInfo
 from revisage.pipeline.vault import keys
 from revisage.pipeline.vault.index import IndexDocument, IndexWriter, Placement, Settings, TrackRecord, open_index
 from revisage.pipeline.vault.keys import SecretKey, VideoSecret
-from revisage.pipeline.vault.seal import MAX_FRAMES, Rect, Sealer, SegmentPlan, plan_segments
+from revisage.pipeline.vault.seal import MAX_FRAMES, MAX_PIXELS, Rect, Sealer, SegmentPlan, plan_segments
 
 RATE = Fraction(1, 25)
 
@@ -36,12 +36,13 @@ def _tracks(draw: st.DrawFn) -> tuple[list[tuple[int, Rect]], tuple[int, int], l
     return rects, (width, height), [int(t) for t in np.cumsum(np.resize(steps, 401))]
 
 
-@given(_tracks(), st.integers(1, 50))
+@given(_tracks(), st.integers(1, 50), st.integers(1, 9000))
 def test_segments_cover_every_rectangle(
-    track: tuple[list[tuple[int, Rect]], tuple[int, int], list[int]], max_frames: int
+    track: tuple[list[tuple[int, Rect]], tuple[int, int], list[int]], max_frames: int, max_pixels: int
 ) -> None:
     rects, (width, height), pts = track
-    plans = plan_segments(rects, (width, height), pts, RATE, max_frames=max_frames)
+    limits = {"max_frames": max_frames, "max_pixels": max_pixels}
+    plans = plan_segments(rects, (width, height), pts, RATE, **limits)
     planned = [item for plan in plans for item in plan.rects()]
     assert [frame for frame, _ in planned] == [frame for frame, _ in rects]
     for (_, wanted), (_, cut) in zip(rects, planned, strict=True):
@@ -51,6 +52,8 @@ def test_segments_cover_every_rectangle(
     assert [plan.number for plan in plans] == list(range(len(plans)))
     for plan in plans:
         assert 0 < len(plan.frames) <= max_frames
+        columns, rows = plan.canvas[0] - width % 2, plan.canvas[1] - height % 2  # odd pictures may need one more
+        assert len(plan.frames) == 1 or len(plan.frames) * columns * rows <= max_pixels
         assert (plan.pts[-1] - plan.pts[0]) * RATE < 2
         assert plan.pts == tuple(pts[frame] for frame in plan.frames)
 
@@ -78,6 +81,16 @@ def test_segments_end_by_time_whatever_the_frame_rate() -> None:
     assert lengths[10] == [20] * 12 + [10]
     assert lengths[25] == [50] * 5
     assert lengths[120] == [MAX_FRAMES, 250 - MAX_FRAMES]
+
+
+def test_segments_of_very_large_faces_have_fewer_frames() -> None:
+    """So that a second of a face in 4K waits in no more memory than two of one in HD."""
+    tall = [(frame, Rect(0, 0, 2000, 2160)) for frame in range(50)]
+    plans = plan_segments(tall, (3840, 2160), range(50), RATE)
+    assert max(len(plan.frames) for plan in plans) * 2000 * 2160 <= MAX_PIXELS
+    assert len(plans) == 5
+    usual = [(frame, Rect(0, 0, 900, 1000)) for frame in range(50)]
+    assert len(plan_segments(usual, (1920, 1080), range(50), RATE)) == 1
 
 
 def test_an_odd_picture_is_covered_to_its_last_column() -> None:

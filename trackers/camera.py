@@ -39,10 +39,14 @@ class CameraMotion:
         self._base = AT_REST  # when the corners of a picture were first taken, since there were none to follow
         self._reference: _Reference | None = None
 
-    def push(self, picture: Image, faces: Sequence[Box]) -> Float:
-        """(3,) how the camera looks, see `AT_REST`, since the first picture; `faces` are ignored."""
+    def push(self, picture: Image | Gray, faces: Sequence[Box]) -> Float:
+        """(3,) how the camera looks, see `AT_REST`, since the first picture; `faces` are ignored.
+
+        `picture` is uint8, RGB (H, W, 3) or the grey (H, W) that it is measured on.
+        """
         scale = min(1.0, _SIDE / max(picture.shape[:2]))
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)  # first: one channel is shrunk three times as fast as three
+        # grey first: one channel is shrunk three times as fast as three
+        grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         small = shrunk(grey, (round(picture.shape[1] * scale), round(picture.shape[0] * scale)))
         moved = self._followed(small, faces, scale)
         if moved is None:

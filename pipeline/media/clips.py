@@ -17,7 +17,7 @@ from av.container import Flags
 from av.error import FFmpegError
 
 from revisage.pipeline.errors import DamagedMediaError, MediaError
-from revisage.pipeline.media.encoders import encoder_format
+from revisage.pipeline.media.encoders import encoder_format, ffv1_layout, whole_blocks
 from revisage.pipeline.media.frame import planar_name, plane_views
 from revisage.pipeline.media.source import reason
 from revisage.pipeline.media.whole import matroska_end
@@ -38,17 +38,35 @@ def encode_clip(
 ) -> bytes:
     """A Matroska file: stream 0 the tiles, stream 1 their masks (grey, 0 or 255, FFV1), shown at `pts` - `pts[0]`.
 
-    All tiles are of one size, which may be odd. Lossless tiles are FFV1, others H.264 of at least 40 dB PSNR in the
-    same pixel format; formats that H.264 does not take are FFV1 always.
+    All tiles are of one size, which may be odd; the file may hold more on the right and below. Lossless tiles are FFV1,
+    others H.264 of at least 40 dB PSNR in the same pixel format; formats that H.264 does not take are FFV1 always.
+    Raises MediaError where neither takes them.
     """
     if not tiles or not len(tiles) == len(masks) == len(pts):
         raise ValueError(f"a clip needs as many masks and times as tiles: {len(tiles)}, {len(masks)}, {len(pts)}")
+    try:
+        return _muxed(tiles, masks, fmt, lossless=lossless, pts=pts, time_base=time_base)
+    except FFmpegError as error:
+        size = "{1}x{0}".format(*tiles[0][0].shape)
+        raise MediaError(f"a face of {size} {fmt.name} cannot be sealed ({reason(error)}); use --seal off") from error
+
+
+def _muxed(
+    tiles: Sequence[Planes],
+    masks: Sequence[Mask],
+    fmt: PixelFormat,
+    *,
+    lossless: bool,
+    pts: Sequence[int],
+    time_base: Fraction,
+) -> bytes:
     height, width = tiles[0][0].shape
     buffer = io.BytesIO()
     with contextlib.closing(av.open(buffer, "w", format="matroska")) as muxer:
         muxer.flags |= Flags.bitexact.value
         colour = _add_tile_stream(muxer, fmt, width, height, time_base, lossless=lossless)
-        shape = _add_clip_stream(muxer, "ffv1", "gray", (width, height), time_base, level="3", slices="1")
+        size, slices = ffv1_layout(_GREY, width, height)
+        shape = _add_clip_stream(muxer, "ffv1", "gray", size, time_base, level="3", **slices)
         for tile, mask, time in zip(tiles, masks, pts, strict=True):
             muxer.mux(colour.encode(_clip_picture(tile, colour, fmt, time - pts[0], time_base)))
             grey = [np.where(mask, np.uint8(255), np.uint8(0))]
@@ -84,14 +102,15 @@ def decode_clip(data: bytes, fmt: PixelFormat, width: int, height: int) -> Itera
 def _add_tile_stream(
     muxer: Any, fmt: PixelFormat, width: int, height: int, time_base: Fraction, *, lossless: bool
 ) -> Any:
-    size = (-(-width >> fmt.sx) << fmt.sx, -(-height >> fmt.sy) << fmt.sy)
     name = None if lossless or fmt.family != "yuv" else encoder_format("libx264", fmt.name)
     if name is None:
         plain = encoder_format("ffv1", fmt.name)
         if plain is None:
             raise MediaError(f"pixels of {fmt.name} cannot be sealed; use --seal off or convert the video first")
-        stream = _add_clip_stream(muxer, "ffv1", plain, (width, height), time_base, level="3", slices="1", slicecrc="1")
+        size, slices = ffv1_layout(fmt, width, height)
+        stream = _add_clip_stream(muxer, "ffv1", plain, size, time_base, level="3", slicecrc="1", **slices)
     else:
+        size = whole_blocks(fmt, width, height)
         options = {"preset": "superfast", "qp": str(_clip_qp(fmt)), "threads": "1"}
         stream = _add_clip_stream(muxer, "libx264", name, size, time_base, **options)
     if fmt.family == "yuv":
@@ -128,7 +147,7 @@ def _clip_picture(planes: Planes, stream: Any, fmt: PixelFormat, pts: int, time_
 
 def _clip_planes(container: Any, index: int, fmt: PixelFormat, width: int, height: int) -> Iterator[Planes]:
     """The pictures of one stream, cut to their true size."""
-    stored = {(width, height), (-(-width >> fmt.sx) << fmt.sx, -(-height >> fmt.sy) << fmt.sy)}
+    stored = {(width, height), whole_blocks(fmt, width, height), ffv1_layout(fmt, width, height)[0]}
     shapes = fmt.plane_shapes(width, height)
     for picture in container.decode(container.streams[index]):
         name = planar_name(picture.format.name)

@@ -16,6 +16,7 @@ from revisage.pipeline.media.read import VideoReader
 from revisage.pipeline.pixels import PixelFormat
 
 _QP_TO_LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA
+_ONE_SLICE = (352, 288)  # width, height: FFmpeg's FFV1 encoder refuses a single slice above either
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,26 @@ def encoder_format(codec: str, name: str) -> str | None:
     formats = [f.name for f in av.Codec(codec, "w").video_formats or ()]
     twins = [name, name.replace("yuvj", "yuv"), *(["rgb24", "bgr0"] if name == "gbrp" else [])]
     return next((twin for twin in twins if twin in formats or not formats), None)
+
+
+def ffv1_layout(fmt: PixelFormat, width: int, height: int) -> tuple[tuple[int, int], dict[str, str]]:
+    """The size in which FFV1 stores a tile, and its option of slices.
+
+    One slice is smallest, and takes every size. A larger tile must have four or more. FFmpeg chooses how many, which it
+    can for whole chroma blocks, two of them a side; of others, narrow and odd ones, it refuses some.
+    """
+    if width <= _ONE_SLICE[0] and height <= _ONE_SLICE[1]:
+        return (width, height), {"slices": "1"}
+    return (max(_whole(width, fmt.sx), 2 << fmt.sx), max(_whole(height, fmt.sy), 2 << fmt.sy)), {}
+
+
+def whole_blocks(fmt: PixelFormat, width: int, height: int) -> tuple[int, int]:
+    """The smallest size from there on whose edges cut no chroma block."""
+    return _whole(width, fmt.sx), _whole(height, fmt.sy)
+
+
+def _whole(length: int, shift: int) -> int:
+    return -(-length >> shift) << shift
 
 
 def check_codec(name: str, like: VideoReader, container: str) -> str:

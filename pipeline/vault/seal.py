@@ -2,7 +2,8 @@
 
 A video encoder wants every picture of a clip in one size, and memory must stay flat. Both follow from the plan, which
 knows every rectangle before the first pixel is read: `plan_segments` gives each segment a canvas that holds its largest
-rectangle, and slides it along; `Sealer` then holds at most one segment of tiles per track, about two seconds.
+rectangle, and slides it along; `Sealer` then holds at most one segment of tiles per track, about two seconds, or fewer
+of a very large face.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from revisage.pipeline.vault.document import Placement
 
 SECONDS: Final = Fraction(2)
 MAX_FRAMES: Final = 128  # of one segment, so that 120 frames a second cost no more memory than 60
+MAX_PIXELS: Final = 48_000_000  # likewise, so that a face that fills 4K costs what one of 1000 x 1000 does: some 120 MB
 _ALIGN: Final = 2  # chroma sample spacing of 4:2:0, in pixels, both ways
 
 
@@ -53,15 +55,18 @@ def plan_segments(
     *,
     seconds: Fraction = SECONDS,
     max_frames: int = MAX_FRAMES,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[SegmentPlan]:
-    """Cut one track into segments shorter than `seconds`, of at most `max_frames` frames.
+    """Cut one track into segments shorter than `seconds`, of at most `max_frames` frames and `max_pixels` over all.
+
+    A single frame may have more pixels.
 
     `rects`: frame number and what must be sealed there, frames rising; gaps are allowed, and what lies outside the
     picture is cut off. `frame_size`: width, height. `pts`: of every frame of the video, in `time_base`. Raises
     ValueError for a rectangle without a pixel in the picture.
     """
     inside = [(frame, _grow(rect, frame_size)) for frame, rect in rects]
-    groups = _group(inside, pts, seconds / time_base, max_frames)
+    groups = _group(inside, pts, seconds / time_base, max_frames, max_pixels)
     return [_plan(number, group, frame_size, pts) for number, group in enumerate(groups)]
 
 
@@ -169,13 +174,16 @@ def _grow(rect: Rect, frame_size: tuple[int, int]) -> Rect:
 
 
 def _group(
-    rects: Sequence[tuple[int, Rect]], pts: Sequence[int], ticks: Fraction, max_frames: int
+    rects: Sequence[tuple[int, Rect]], pts: Sequence[int], ticks: Fraction, max_frames: int, max_pixels: int
 ) -> Iterator[list[tuple[int, Rect]]]:
     group: list[tuple[int, Rect]] = []
+    width = height = 0  # that hold all of the group
     for frame, rect in rects:
-        if group and (len(group) == max_frames or pts[frame] - pts[group[0][0]] >= ticks):
+        width, height = max(width, rect.x1 - rect.x0), max(height, rect.y1 - rect.y0)
+        full = len(group) == max_frames or (len(group) + 1) * width * height > max_pixels
+        if group and (full or pts[frame] - pts[group[0][0]] >= ticks):
             yield group
-            group = []
+            group, width, height = [], rect.x1 - rect.x0, rect.y1 - rect.y0
         group.append((frame, rect))
     if group:
         yield group
