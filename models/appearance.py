@@ -27,7 +27,9 @@ from revisage.models.warp import places
 from revisage.pipeline.types import Float
 
 SIDE = 128  # of the picture in which all faces have one shape, pixels
-STRENGTH = 8.0  # length of everybody's look; 7.1 is the median of the portraits: nobody is to be like the mean face
+STRENGTH = (
+    1.0  # of everybody's look, root mean square; the portraits' median is 0.88: nobody is to be like the mean face
+)
 CHOOSY = 3.0  # how much more the most alike portraits count: a mix is as if of about twenty in equal parts
 _REMEMBERED = 64  # pictures of codes
 
@@ -93,7 +95,7 @@ class Artist:
         self._drawn: OrderedDict[bytes, Float] = OrderedDict()
 
     def someone(self, code: Float) -> Float:
-        """Who a drawn code (code size,) is: a look of the same size, of length `STRENGTH`, as people's are distributed.
+        """Who a drawn code (code size,) is: a look of the same size, of the same strength for everybody.
 
         The portraits, mixed by how much they resemble the code: one step of retrieval from a modern Hopfield network
         (Ramsauer et al., *Hopfield Networks is All You Need*, ICLR 2021, equation 3). A small change of a code is a
@@ -102,7 +104,7 @@ class Artist:
         alike = CHOOSY * (self._directions @ np.asarray(code, np.float32))
         shares = np.exp(alike - alike.max())
         mixed = shares @ self._people
-        return np.asarray(mixed * (STRENGTH / max(float(np.linalg.norm(mixed)), 1e-6)), np.float32)
+        return np.asarray(mixed * (STRENGTH / max(float(np.sqrt(np.square(mixed).mean())), 1e-6)), np.float32)
 
     def portrait(self, code: Float) -> Float:
         """(SIDE, SIDE, 3) float32 of a look (code size,): logarithms of colour over light, in the mean shape."""

@@ -24,6 +24,7 @@ from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
 from revisage.pipeline.composite import Likeness, PlacedFace, hidden_pixels, place, placed_rect
 from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
+from revisage.pipeline.expression import expressive
 from revisage.pipeline.likeness import code_of, veil_of
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
@@ -157,7 +158,7 @@ class _Job:
         self.plan, self.method, self.access, self.options = plan, method, access, options
         self.fmt, self.width, self.height = video.pix_fmt, video.width, video.height
         self.time_base = video.time_base
-        self.tracks = tuple(track for track in plan.tracks if not track.keep)
+        self.tracks = tuple(expressive(track) for track in plan.tracks if not track.keep)
         self.by_frame = Plan(plan.video, self.tracks, plan.detector).by_frame()
         self.persons = {track.id: track.person for track in self.tracks}
         self.frames = self.faces = 0
