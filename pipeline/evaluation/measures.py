@@ -33,7 +33,8 @@ _TEXTURE = 96  # side of a face's texture, pixels
 
 def distances(a: Float, b: Float) -> Float:
     """(N, D), (M, D) -> (N, M): Euclidean distance of every row of `a` to every row of `b`."""
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)  # equal rows are 0 apart, not a thousandth
+    squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
     distance: Float = np.sqrt(np.maximum(squares, 0)).astype(np.float32)
     return distance
 
