@@ -2,7 +2,7 @@
 
     python -m revisage.models.train.score --portraits FOLDER [--model DIR] [--clips DIR] [--out DIR] [--people 100]
 
-Paints every person with four keys through the same steps as `revisage anonymize`, and judges with networks that the
+Paints every person with eight keys through the same steps as `revisage anonymize`, and judges with networks that the
 method does not use (extra `score`). Writes `OUT/score.json` and `OUT/contact.png`; with `--clips` also
 `OUT/clips.json`, the table of `revisage evaluate`, and a strip of twelve frames of each clip. Its keys are numbers: no
 secret, so that everybody gets the same faces.
@@ -40,8 +40,8 @@ from revisage.pipeline.evaluation.report import as_json, rows
 from revisage.pipeline.run import JobOptions
 from revisage.pipeline.types import Float, Image
 
-KEYS = 4
-SHEET_PEOPLE, SHEET_SIDE = 12, 160  # of the contact sheet
+KEYS = 8  # four are six pairs, too few to say how many look alike
+SHEET_PEOPLE, SHEET_KEYS, SHEET_SIDE = 12, 4, 160  # of the contact sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def _looks(originals: Seen, blur: Seen, painted: Sequence[Seen]) -> dict[str, fl
     return found
 
 
-def contact_sheet(sitters: Sequence[Sitter], generator: FaceGenerator, keys: int = KEYS) -> Image:
+def contact_sheet(sitters: Sequence[Sitter], generator: FaceGenerator, keys: int = SHEET_KEYS) -> Image:
     """Rows: held-out people. Columns: the original, what the model sees, then one key each."""
     shown = sitters[:: max(1, len(sitters) // SHEET_PEOPLE)][:SHEET_PEOPLE]
     columns = [[s.picture for s in shown], [_veiled(s) for s in shown]]
