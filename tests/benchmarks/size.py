@@ -45,7 +45,7 @@ from revisage.pipeline.types import Float, Image
 LARGE = INTEROCULAR * max(face.CANVASES)  # between the eyes of a portrait that fills the larger canvas, pixels
 FINE = round(LARGE / dense.INTEROCULAR)  # side of a face crop that has the larger canvas's pixels
 BATCH, RUNS = 8, 7  # faces at a time, and how often, when time is taken
-SHOWN, SHOWN_KEYS, SHOWN_SIDE, QUALITY = 5, 2, 256, 80  # of the picture
+SHOWN, SHOWN_KEYS, SHOWN_SIDE, QUALITY = 5, 2, 256, 55  # of the picture
 SAME = ("portraits", "recognizer", "steps", "batch", "lent", "rate", "threads")  # options of both trainings
 PRINTED = (
     "kid", "kid_dlib", "same_as_original", "two_keys_same", "landmark_error", "mouth_correlation", "eye_correlation",
