@@ -25,7 +25,7 @@ from revisage.models import landmarks
 
 PROJECTED = (64, 128, 256, 512)  # channels of the frozen maps
 VERDICTS = 2 + len(PROJECTED)
-SHIFT = 8  # pixels a picture is moved before the critic sees it, at most
+SHIFT = 8  # pixels a picture of 128 x 128 is moved before the critic sees it, at most
 
 
 class Critic(nn.Module):
@@ -72,11 +72,12 @@ class Augmentation:
     light: Tensor  # (B, 1, 1, 1)
     contrast: Tensor  # (B, 1, 1, 1)
     corners: list[list[int]]
+    shift: int  # at most, pixels
 
     @classmethod
-    def draw(cls, count: int) -> Augmentation:
+    def draw(cls, count: int, shift: int = SHIFT) -> Augmentation:
         light, contrast = torch.rand(count, 1, 1, 1) * 0.4 - 0.2, torch.rand(count, 1, 1, 1) * 0.2 + 0.9
-        return cls(light, contrast, torch.randint(0, 2 * SHIFT + 1, (count, 2)).tolist())
+        return cls(light, contrast, torch.randint(0, 2 * shift + 1, (count, 2)).tolist(), shift)
 
     def apply(self, seen: Tensor) -> Tensor:
         """`seen` (up to B, 7, S, S): its first three channels, the picture, relit, and all of it shifted."""
@@ -84,7 +85,7 @@ class Augmentation:
         picture = seen[:, :3]
         mean = picture.mean((1, 2, 3), keepdim=True)
         picture = (picture - mean) * self.contrast[:count] + mean + self.light[:count]
-        moved = F.pad(torch.cat([picture, seen[:, 3:]], dim=1), (SHIFT,) * 4, mode="replicate")
+        moved = F.pad(torch.cat([picture, seen[:, 3:]], dim=1), (self.shift,) * 4, mode="replicate")
         rows = zip(moved, self.corners, strict=False)
         return torch.stack([row[:, y : y + size, x : x + size] for row, (y, x) in rows])
 

@@ -3,11 +3,12 @@
     python -m revisage.models.train.appearance FOLDER --out START/appearance
     python -m revisage.models.train.face --portraits FOLDER --recognizer faceres.json --start START --run runs/face
 
-Pixel-space diffusion on a patchified crop: 128 x 128 pixels become a 16 x 16 grid of 8 x 8 patches, and the network
-predicts the clean picture itself (Li & He, *Back to Basics: Let Denoising Generative Models Denoise*, 2025, on why the
-clean picture is the target that survives large patches). Who is to be painted it is shown as a picture, drawn into the
-pose by `models/appearance.py`: first everybody's own look, read off the portrait, then a drawn one. Schedule: squared
-cosine with zero terminal SNR (Lin et al., *Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2023).
+Pixel-space diffusion on a patchified crop: 128 x 128 pixels become a 16 x 16 grid of 8 x 8 patches (see `Canvas`), and
+the network predicts the clean picture itself (Li & He, *Back to Basics: Let Denoising Generative Models Denoise*, 2025,
+on why the clean picture is the target that survives large patches). Who is to be painted it is shown as a picture,
+drawn into the pose by `models/appearance.py`: first everybody's own look, read off the portrait, then a drawn one.
+Schedule: squared cosine with zero terminal SNR (Lin et al., *Common Diffusion Noise Schedules and Sample Steps are
+Flawed*, 2023).
 Resumes from `RUN/last.pt`; writes `RUN/contact.png` to look at and the diffusers folder `RUN/export`.
 """
 
@@ -40,30 +41,63 @@ from revisage.models.refiner import Refiner
 from revisage.models.sampler import ddim, trailing
 from revisage.models.train.appearance import Mould, read_code
 from revisage.models.train.blink import blinked
-from revisage.models.train.critic import Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
+from revisage.models.train.critic import SHIFT, Augmentation, Critic, FaceFeatures, likeness, realism, verdict_loss
 from revisage.models.train.data import Portrait, load_portraits, split
 from revisage.models.train.recognizer import Recognizer
 from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
-SIZE, PATCH, CHANNELS = 128, 8, (128, 192, 256)
+SIZE = 128  # side of the crop in whose pixels lengths are given here
 STEPS = 2  # in use
-CALM = 4  # see `calmed`
+CALM = 4  # see `calmed`; pixels of `SIZE`
 PROPORTIONS = 0.85  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
-KEPT = 224  # side of those crops
+KEPT = 224  # side of those crops; pixels of `SIZE`
 MOUTH = (12, 24)  # pixels of the patch on which mouths are compared, height and width
 OPENINGS = 4  # how much an error of an opening counts beside one of a place
 BLINKS = 0.15  # share of the portraits whose eyes are closed, more or less
 UNLIKE = 0.08  # share of the portraits left out: what their codes say of them is furthest from what is seen
 
 
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """How large a picture is painted, and with what. All canvases show the same of a face, in as many patches."""
+
+    size: int = SIZE  # S below, side of the crop, pixels
+    patch: int = 8  # side, pixels
+    channels: tuple[int, int, int] = (128, 192, 256)  # of the U-Net
+    width: int = 48  # of the refiner
+    critic: tuple[int, ...] = (32, 64, 128, 256)  # channels of its stages, the last one of 8 x 8 cells
+
+    @property
+    def unit(self) -> float:
+        """Pixels in one of `SIZE`."""
+        return self.size / SIZE
+
+    @property
+    def calm(self) -> int:
+        """`CALM` in pixels."""
+        return round(CALM * self.unit)
+
+    @property
+    def kept(self) -> int:
+        """`KEPT` in pixels."""
+        return round(KEPT * self.unit)
+
+
+# The larger one is as quick in use as the smaller; `tests/benchmarks/size.py` compares them.
+CANVASES: Mapping[int, Canvas] = {
+    128: Canvas(),
+    256: Canvas(256, 16, (64, 128, 160), width=16, critic=(16, 32, 64, 128, 256)),
+}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sitter:
     """One portrait as a generous crop."""
 
-    pixels: Image  # (KEPT, KEPT, 3) RGB
+    pixels: Image  # (kept, kept, 3) RGB
     landmarks: Float  # (135, 2) in its pixels
     code: Float  # (code size,), who it is
 
@@ -72,11 +106,11 @@ class Sitter:
 class Batch:
     """Tensors of one training step; pictures in -1..1."""
 
-    clean: Tensor  # (B, 3, SIZE, SIZE)
-    removed: Tensor  # (B, 3, SIZE, SIZE)
-    mask: Tensor  # (B, 1, SIZE, SIZE) in 0..1
-    drawing: Tensor  # (B, 3, SIZE, SIZE)
-    look: Tensor  # (B, 3, SIZE, SIZE), who is to be painted; logarithms
+    clean: Tensor  # (B, 3, S, S)
+    removed: Tensor  # (B, 3, S, S)
+    mask: Tensor  # (B, 1, S, S) in 0..1
+    drawing: Tensor  # (B, 3, S, S)
+    look: Tensor  # (B, 3, S, S), who is to be painted; logarithms
     points: Tensor  # (B, POINTS, 2), where, in sides of the landmark network's crop
     grid: Tensor  # (B, 112, 112, 2), cuts the landmark network's crop out of `clean`, as `F.grid_sample` takes it
     filmed_mouth: Tensor  # (B, *MOUTH, 2), the same for what is around the lips in `clean` ...
@@ -92,10 +126,10 @@ class Batch:
 class Row:
     """One sample before it is a tensor: uint8, RGB."""
 
-    picture: Image  # (SIZE, SIZE, 3)
-    mask: Gray  # (SIZE, SIZE), 255 where to paint
-    drawing: Image  # (SIZE, SIZE, 3)
-    look: Float  # (SIZE, SIZE, 3), logarithms
+    picture: Image  # (S, S, 3)
+    mask: Gray  # (S, S), 255 where to paint
+    drawing: Image  # (S, S, 3)
+    look: Float  # (S, S, 3), logarithms
     points: Float  # (POINTS, 2), in sides of the landmark network's crop
     grid: Float  # (112, 112, 2)
     filmed_mouth: Float  # (*MOUTH, 2)
@@ -108,24 +142,25 @@ class Row:
 class Networks(nn.Module):
     """All that is exported and learns."""
 
-    def __init__(self) -> None:
+    def __init__(self, canvas: Canvas) -> None:
         super().__init__()
+        self.canvas = canvas
         self.unet = UNet2DModel(
-            sample_size=SIZE // PATCH,
-            in_channels=(3 + 3 + 1 + 3 + 3) * PATCH**2,
-            out_channels=Refiner.channels(PATCH),
-            block_out_channels=CHANNELS,
+            sample_size=canvas.size // canvas.patch,
+            in_channels=(3 + 3 + 1 + 3 + 3) * canvas.patch**2,
+            out_channels=Refiner.channels(canvas.patch),
+            block_out_channels=canvas.channels,
             layers_per_block=1,
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
             attention_head_dim=32,
         )
-        self.refiner = Refiner(PATCH)
+        self.refiner = Refiner(canvas.patch, width=canvas.width)
 
     def predict(self, noisy: Tensor, batch: Batch, timesteps: Tensor) -> Tensor:
-        """Clean picture (B, 3, SIZE, SIZE) predicted from the noisy one."""
+        """Clean picture (B, 3, S, S) predicted from the noisy one."""
         surroundings = torch.cat([batch.removed, batch.mask * 2 - 1, batch.drawing], dim=1)
-        patches = F.pixel_unshuffle(torch.cat([noisy, surroundings, batch.look], dim=1), PATCH)
+        patches = F.pixel_unshuffle(torch.cat([noisy, surroundings, batch.look], dim=1), self.canvas.patch)
         return cast(Tensor, self.refiner(self.unet(patches, timesteps).sample, noisy, surroundings, batch.look))
 
 
@@ -147,44 +182,46 @@ def alphas() -> Tensor:
     return cast(Tensor, schedule().alphas_cumprod)
 
 
-def load(portraits: Sequence[Portrait], mould: Mould, appearance: Appearance, *, drop: float = 0.0) -> list[Sitter]:
+def load(
+    portraits: Sequence[Portrait], mould: Mould, appearance: Appearance, canvas: Canvas, *, drop: float = 0.0
+) -> list[Sitter]:
     """Read, crop and read their codes; without the share `drop` that codes describe worst."""
     with ThreadPoolExecutor(2) as pool:
-        read = list(pool.map(lambda portrait: _sitter(portrait, mould, appearance), portraits))
+        read = list(pool.map(lambda portrait: _sitter(portrait, mould, appearance, canvas.kept), portraits))
     limit = np.quantile([unlike for _, unlike in read], 1 - drop)
     return [sitter for sitter, unlike in read if unlike <= limit]
 
 
-def _sitter(portrait: Portrait, mould: Mould, appearance: Appearance) -> tuple[Sitter, float]:
+def _sitter(portrait: Portrait, mould: Mould, appearance: Appearance, side: int) -> tuple[Sitter, float]:
     centre = np.asarray(FACE_TEMPLATE.points) - 0.5
     wide = CropTemplate("wide", tuple((x, y) for x, y in centre / MARGIN + 0.5))
-    matrix = geometry.align(layout.five_points(portrait.landmarks), wide, KEPT)
-    pixels = geometry.crop(portrait.read(), matrix, KEPT)
+    matrix = geometry.align(layout.five_points(portrait.landmarks), wide, side)
+    pixels = geometry.crop(portrait.read(), matrix, side)
     code, unlike = read_code(portrait, mould, appearance)
     return Sitter(pixels, geometry.transform(portrait.landmarks, matrix), code), unlike
 
 
-def sample(portrait: Sitter, artist: Artist, rng: np.random.Generator, *, augment: bool = True) -> Row:
+def sample(portrait: Sitter, artist: Artist, canvas: Canvas, rng: np.random.Generator, *, augment: bool = True) -> Row:
     """A training crop, what is painted of it, the landmark drawing, and who it is."""
-    pixels, points, code = portrait.pixels, portrait.landmarks, portrait.code
+    pixels, points, code, size = portrait.pixels, portrait.landmarks, portrait.code, canvas.size
     if augment and rng.random() < 0.5:
-        pixels, points = pixels[:, ::-1], layout.mirror(points, KEPT)
-    matrix = geometry.align(layout.five_points(points), FACE_TEMPLATE, SIZE)
+        pixels, points = pixels[:, ::-1], layout.mirror(points, canvas.kept)
+    matrix = geometry.align(layout.five_points(points), FACE_TEMPLATE, size)
     dilate = 0.45  # in use: 0.25 for what landmarks miss, 0.2 for the seam
     if augment:
-        matrix = _jitter(rng, SIZE, scale=0.07, turn=8, shift=0.025) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
+        matrix = _jitter(rng, size, scale=0.07, turn=8, shift=0.025) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
         dilate = rng.uniform(0.35, 0.6)
         code = (1 - BLUR**2) ** 0.5 * code + BLUR * rng.standard_normal(len(code))
-    picture = geometry.crop(np.ascontiguousarray(pixels), matrix, SIZE)
+    picture = geometry.crop(np.ascontiguousarray(pixels), matrix, size)
     points = geometry.transform(points, matrix)
     if augment and rng.random() < BLINKS:
         picture, points = blinked(picture, points, min(1.0, rng.uniform(0.3, 1.3)))
     if augment:
-        picture = _degrade(_colour(picture, rng, 0.15), rng)
-        points = points + rng.normal(0, rng.uniform(0, 0.6), points.shape).astype(np.float32)
-    mask = face_mask(points, SIZE, dilate=dilate)
+        picture = _degrade(_colour(picture, rng, 0.15), canvas, rng)
+        points = points + rng.normal(0, rng.uniform(0, 0.6 * canvas.unit), points.shape).astype(np.float32)
+    mask = face_mask(points, size, dilate=dilate)
     if augment and rng.random() < 0.25:
-        mask |= _ellipse(points, rng)
+        mask |= _ellipse(points, canvas, rng)
     return _cast(picture, mask, points, points, code, artist)
 
 
@@ -194,29 +231,30 @@ def recast(row: Row, code: Float, artist: Artist) -> Row:
     return replace(_cast(row.picture, row.mask, shape, row.landmarks, artist.someone(code), artist), code=code)
 
 
-def moved(row: Row, artist: Artist, rng: np.random.Generator) -> tuple[Row, Float]:
-    """The recast `row` a frame later, and where its pixels went (SIZE, SIZE, 2), as `F.grid_sample` takes it.
+def moved(row: Row, artist: Artist, canvas: Canvas, rng: np.random.Generator) -> tuple[Row, Float]:
+    """The recast `row` a frame later, and where its pixels went (S, S, 2), as `F.grid_sample` takes it.
 
     The face moves by about a pixel within its crop, its landmarks by what they err, and a little more or less hides.
     """
-    matrix = _jitter(rng, SIZE, scale=0.015, turn=1.2, shift=0.008)
-    picture = cv2.warpAffine(row.picture, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    size = canvas.size
+    matrix = _jitter(rng, size, scale=0.015, turn=1.2, shift=0.008)
+    picture = cv2.warpAffine(row.picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     points = geometry.transform(row.landmarks, matrix)
-    points = points + rng.normal(0, 0.25, points.shape).astype(np.float32)
-    mask = face_mask(points, SIZE, dilate=rng.uniform(0.4, 0.5))
+    points = points + rng.normal(0, 0.25 * canvas.unit, points.shape).astype(np.float32)
+    mask = face_mask(points, size, dilate=rng.uniform(0.4, 0.5))
     later = recast(replace(row, picture=picture, mask=mask, landmarks=points), row.code, artist)
-    return later, _grid_of(_pixels(SIZE, SIZE), matrix)
+    return later, _grid_of(_pixels(size, size), matrix, size)
 
 
 def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, artist: Artist) -> Row:
-    upright = _landmark_crop(seen)
+    size, upright = len(picture), _landmark_crop(seen)
     points = (geometry.transform(shape[: layout.EYE_CENTRES.start], upright) + 0.5) / landmarks.SIZE
-    look = artist.draw(np.asarray(code, np.float32), shape, SIZE)
+    look = artist.draw(np.asarray(code, np.float32), shape, size)
     filmed, painted = _mouth(seen), _mouth(shape)
-    lips, wanted = (_grid_of(_pixels(MOUTH[1], MOUTH[0]), matrix) for matrix in (filmed, painted))
-    grid = _grid_of(_pixels(landmarks.SIZE, landmarks.SIZE), geometry.invert(upright))
+    lips, wanted = (_grid_of(_pixels(MOUTH[1], MOUTH[0]), matrix, size) for matrix in (filmed, painted))
+    grid = _grid_of(_pixels(landmarks.SIZE, landmarks.SIZE), geometry.invert(upright), size)
     between = _between(geometry.transform(seen[layout.LIPS_INNER], geometry.invert(filmed)))
-    return Row(picture, mask, draw_landmarks(shape, SIZE), look, points, grid, lips, wanted, between, seen, code)
+    return Row(picture, mask, draw_landmarks(shape, size), look, points, grid, lips, wanted, between, seen, code)
 
 
 def _mouth(points: Float) -> Float:
@@ -249,15 +287,15 @@ def _pixels(width: int, height: int) -> Float:
     return np.stack(np.meshgrid(across, down), axis=-1)
 
 
-def _grid_of(pixels: Float, matrix: Float) -> Float:
-    """Where `pixels` (…, 2) lie in the training crop after `matrix`, from -1 to 1."""
-    return (2 * geometry.transform(pixels, matrix) + 1) / SIZE - 1
+def _grid_of(pixels: Float, matrix: Float, size: int) -> Float:
+    """Where `pixels` (…, 2) lie in a crop of side `size` after `matrix`, from -1 to 1."""
+    return (2 * geometry.transform(pixels, matrix) + 1) / size - 1
 
 
-def _ellipse(points: Float, rng: np.random.Generator) -> Gray:
+def _ellipse(points: Float, canvas: Canvas, rng: np.random.Generator) -> Gray:
     low, high = points.min(0), points.max(0)
-    centre, half = (low + high) / 2 + rng.normal(0, 3, 2), (high - low) / 2 * rng.uniform(1.0, 1.5, 2)
-    mask = np.zeros((SIZE, SIZE), np.uint8)
+    centre, half = (low + high) / 2 + rng.normal(0, 3 * canvas.unit, 2), (high - low) / 2 * rng.uniform(1.0, 1.5, 2)
+    mask = np.zeros((canvas.size, canvas.size), np.uint8)
     box = (tuple(map(float, centre)), tuple(map(float, 2 * half)), float(rng.normal(0, 5)))
     cv2.ellipse(mask, box, 255, -1)
     return mask
@@ -279,12 +317,12 @@ def _colour(picture: Image, rng: np.random.Generator, strength: float) -> Image:
     return jittered
 
 
-def _degrade(picture: Image, rng: np.random.Generator) -> Image:
+def _degrade(picture: Image, canvas: Canvas, rng: np.random.Generator) -> Image:
     """A third of the crops at a lower resolution or with grain, as small and dark faces in video are."""
     if rng.random() < 0.2:
-        side = int(rng.uniform(40, 110))
+        side = int(rng.uniform(40, 110) * canvas.unit)
         small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
-        picture = cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        picture = cv2.resize(small, (canvas.size, canvas.size), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.15:
         grain = rng.normal(0, rng.uniform(1, 8), picture.shape)
         picture = np.clip(picture + grain, 0, 255).astype(np.uint8)
@@ -305,9 +343,11 @@ def _tensor(pictures: Any) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def batches(portraits: list[Sitter], artist: Artist, size: int, lent: int, seed: int) -> Iterator[tuple[Batch, Tensor]]:
+def batches(
+    portraits: list[Sitter], artist: Artist, canvas: Canvas, size: int, lent: int, seed: int
+) -> Iterator[tuple[Batch, Tensor]]:
     """Endless augmented batches of `size` portraits; `lent` more rows show the first ones with somebody else to paint,
-    and as many again what these look like a frame later, with where their pixels went: (lent, SIZE, SIZE, 2).
+    and as many again what these look like a frame later, with where their pixels went: (lent, S, S, 2).
 
     The next one is made while this one is learnt.
     """
@@ -315,9 +355,9 @@ def batches(portraits: list[Sitter], artist: Artist, size: int, lent: int, seed:
 
     def rows() -> tuple[Batch, Tensor]:
         chosen = rng.choice(len(portraits), size, replace=False)
-        own = [sample(portraits[i], artist, rng) for i in chosen]
+        own = [sample(portraits[i], artist, canvas, rng) for i in chosen]
         others = [recast(row, _drawn(rng, portraits[0]), artist) for row in own[:lent]]
-        later = [moved(row, artist, rng) for row in others]
+        later = [moved(row, artist, canvas, rng) for row in others]
         went = torch.from_numpy(np.stack([places for _, places in later]))
         return make_batch([*own, *others, *(row for row, _ in later)]), went
 
@@ -343,7 +383,7 @@ class Painted:
     """What the painter made of a batch."""
 
     batch: Batch
-    picture: Tensor  # (B + D, 3, SIZE, SIZE), what was there outside the mask
+    picture: Tensor  # (B + D, 3, S, S), what was there outside the mask
     predicted: Tensor  # the same, with the network's own pixels outside the mask
     known: int  # B, rows that show whom they are to show
 
@@ -365,7 +405,7 @@ def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespac
     noise[total - args.lent :] = noise[count : total - args.lent]  # a frame later, the same person
     # In use noise is calm, and nothing else is known at the start.
     calm = (torch.rand(total) < 0.5) & (t == 999) | ~free
-    noise = torch.where(calm[:, None, None, None], calmed(noise, CALM), noise)
+    noise = torch.where(calm[:, None, None, None], calmed(noise, nets.canvas.calm), noise)
     clean = batch.clean.clone()
     (later,) = torch.nonzero(~free & (t < 999), as_tuple=True)
     with torch.no_grad():
@@ -414,8 +454,8 @@ def mouth_loss(made: Painted) -> Tensor:
 
 def _tone(pictures: Tensor) -> Tensor:
     """Mean and deviation of each channel in cells of a quarter of the side."""
-    means = F.avg_pool2d(pictures, SIZE // 4)
-    squares = F.avg_pool2d(pictures.square(), SIZE // 4)
+    cell = pictures.shape[-1] // 4
+    means, squares = F.avg_pool2d(pictures, cell), F.avg_pool2d(pictures.square(), cell)
     return torch.cat([means, (squares - means.square()).clamp(min=1e-4).sqrt()], dim=1)
 
 
@@ -429,12 +469,12 @@ def _openings(points: Tensor) -> Tensor:
 class Teachers(nn.Module):
     """What is needed beside `Networks`: a critic, eyes for landmarks, eyes for faces."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizer, canvas: Canvas) -> None:
         super().__init__()
-        self.critic, self.features, self.recognizer = Critic(), FaceFeatures(), recognizer
+        self.critic, self.features, self.recognizer = Critic(canvas.critic), FaceFeatures(), recognizer
 
     def seen(self, picture: Tensor, batch: Batch, same: Augmentation) -> tuple[Tensor, list[Tensor]]:
-        """`picture` (B, 3, SIZE, SIZE), painted or not, in the place of `batch`, as the critic sees it."""
+        """`picture` (B, 3, S, S), painted or not, in the place of `batch`, as the critic sees it."""
         seen = same.apply(torch.cat([picture, batch.drawing, batch.mask * 2 - 1], dim=1))
         return seen, self.recognizer.stages(seen[:, :3])
 
@@ -467,7 +507,7 @@ def learn(
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         made = painted(nets, batch, alphas(), args)
         judged_rows = len(made.picture) - args.lent  # a frame later is judged by its likeness alone
-        same = Augmentation.draw(judged_rows)
+        same = Augmentation.draw(judged_rows, round(SHIFT * nets.canvas.unit))
         with torch.no_grad():
             real = teachers.seen(own.clean, own, same)
         fake = teachers.seen(made.picture[:judged_rows], batch.take(slice(judged_rows)), same)
@@ -504,12 +544,12 @@ def _descend(optimizer: Optimizer, module: nn.Module, loss: Tensor) -> None:
 
 @torch.inference_mode()
 def paint(nets: Networks, batch: Batch, noise: Tensor, steps: int) -> Tensor:
-    """Deterministic DDIM, (B, 3, SIZE, SIZE) in -1..1."""
+    """Deterministic DDIM, (B, 3, S, S) in -1..1."""
 
     def denoise(x: Tensor, t: int) -> Tensor:
         return nets.predict(x, batch, torch.tensor(t).expand(len(x)))
 
-    return ddim(denoise, calmed(noise, CALM), trailing(steps), alphas())
+    return ddim(denoise, calmed(noise, nets.canvas.calm), trailing(steps), alphas())
 
 
 def contact_sheet(nets: Networks, held_out: list[Sitter], artist: Artist, path: Path, steps: int = STEPS) -> None:
@@ -517,8 +557,8 @@ def contact_sheet(nets: Networks, held_out: list[Sitter], artist: Artist, path: 
     rng = np.random.default_rng(1)
     torch_rng = torch.Generator().manual_seed(1)
     people = held_out[:: max(1, len(held_out) // 10)][:10]
-    rows = [sample(p, artist, rng, augment=False) for p in people]
-    noise = torch.randn((5, 1, 3, SIZE, SIZE), generator=torch_rng)
+    rows = [sample(p, artist, nets.canvas, rng, augment=False) for p in people]
+    noise = torch.randn((5, 1, 3, nets.canvas.size, nets.canvas.size), generator=torch_rng)
     scenes = [make_batch(rows)]
     for _ in range(4):
         code = _drawn(rng, people[0])
@@ -544,41 +584,57 @@ def export(nets: Networks, appearance: Appearance, folder: Path) -> None:
         "family": "inpaint",
         "name": "revisage-face",
         "licence": "Apache-2.0",
-        "size": SIZE,
-        "patch": PATCH,
+        "size": nets.canvas.size,
+        "patch": nets.canvas.patch,
         "code_size": appearance.config.code_size,
         "template": {"name": FACE_TEMPLATE.name, "points": [list(p) for p in FACE_TEMPLATE.points]},
         "steps": STEPS,
-        "calm": CALM,
+        "calm": nets.canvas.calm,
         "proportions": PROPORTIONS,
     }
     (folder / "revisage.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def train(args: argparse.Namespace) -> None:
-    """Run until `--steps` or `--minutes`, saving as it goes."""
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(0)
-    run: Path = args.run
-    run.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Studio:
+    """Who sits, and what draws them."""
+
+    appearance: Appearance
+    portraits: list[Sitter]  # to learn from
+    held_out: list[Sitter]
+
+
+def studio(args: argparse.Namespace) -> Studio:
+    """From `--portraits` and `--start`."""
+    canvas = CANVASES[args.size]
     usable, kept_out = split(load_portraits(args.portraits))
     appearance = Appearance.from_pretrained(args.start / "appearance").float()
-    artist, mould = Artist(appearance), Mould.of(usable)
-    portraits = load(usable, mould, appearance, drop=UNLIKE)
-    held_out = load(kept_out, mould, appearance)
+    mould = Mould.of(usable)
+    portraits = load(usable, mould, appearance, canvas, drop=UNLIKE)
+    return Studio(appearance, portraits, load(kept_out, mould, appearance, canvas))
+
+
+def train(args: argparse.Namespace, people: Studio) -> None:
+    """Run until `--steps` or `--minutes`, saving as it goes."""
+    canvas, appearance, portraits, held_out = CANVASES[args.size], people.appearance, people.portraits, people.held_out
+    run: Path = args.run
+    run.mkdir(parents=True, exist_ok=True)
+    artist = Artist(appearance)
     print(f"{len(portraits)} portraits to learn from, {len(held_out)} held out", flush=True)
-    nets = Networks()
+    nets = Networks(canvas)
     _start_from(nets, args.start)
     nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(nets).requires_grad_(False)
-    teachers = Teachers(Recognizer(args.recognizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teachers = Teachers(Recognizer(args.recognizer), canvas)
+    teachers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     painter = _optimizer({nets.unet: args.rate, nets.refiner: 2 * args.rate})
     judge = _optimizer({teachers.critic: 3 * args.rate})
+    parts: Mapping[str, nn.Module | Optimizer]
     parts = {"nets": nets, "average": average, "critic": teachers.critic, "painter": painter, "judge": judge}
     step = _resume(run / "last.pt", parts)
     began, seen = time.monotonic(), step
     sums: dict[str, float] = {}
-    for batch, went in batches(portraits, artist, args.batch, args.lent, seed=step):
+    for batch, went in batches(portraits, artist, canvas, args.batch, args.lent, seed=step):
         for group in (*painter.param_groups, *judge.param_groups):
             group["lr"] = group["full"] * min(1.0, (step - seen + 1) / 100)
         judging = step % args.judge_every == 0
@@ -631,7 +687,8 @@ def _follow(average: nn.Module, nets: nn.Module, decay: float) -> None:
         kept.copy_(current)
 
 
-def _arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line, or `given`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--portraits", type=Path, required=True, help="folder with images/ and landmarks.npz")
     parser.add_argument("--recognizer", type=Path, required=True, help="faceres.json, see models/train/recognizer.py")
@@ -639,6 +696,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--start", type=Path, required=True, help="folder with `appearance`; networks are taken on, too"
     )
+    parser.add_argument("--size", type=int, choices=sorted(CANVASES), default=SIZE, help="side of the picture, pixels")
     parser.add_argument("--bf16", action="store_true", help="mixed precision; faster where the CPU has AVX-512 BF16")
     parser.add_argument("--steps", type=int, default=10**9)
     parser.add_argument("--minutes", type=float, default=10**9)
@@ -661,8 +719,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--time-used", type=float, default=0.5, help="share of own faces at the steps of use")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=int, default=250)
-    return parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Load, train."""
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(0)
+    train(args, studio(args))
 
 
 if __name__ == "__main__":
-    train(_arguments())
+    main(arguments())
