@@ -176,7 +176,8 @@ def _cover(outline: Float, box: Box, rect: Rect, grow: int) -> Gray:
 def _hull(points: Float, rect: Rect, grow: int) -> Gray:
     """(h, w) uint8, 255 on the hull of `points` (N, 2), grown by `grow` pixels."""
     mask: Gray = np.zeros((rect.height, rect.width), np.uint8)
-    hull = cv2.convexHull((points - np.array([rect.x0, rect.y0])).astype(np.float32))
+    # OpenCV finds no hull around 0 and -0; adding 0 makes both the same.
+    hull = cv2.convexHull((points - np.array([rect.x0, rect.y0])).astype(np.float32) + np.float32(0))
     cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_8, 4)
     return _grown(mask, grow)
 

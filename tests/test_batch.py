@@ -396,7 +396,10 @@ def test_a_killed_process_costs_one_file(long_source: Path, tmp_path: Path) -> N
 def test_an_interrupted_batch_leaves_no_unfinished_file(long_source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     words = ["batch", str(long_source), "-o", str(output), "--method", "solid", "--seal", "off", "--index", "off"]
-    code = "import sys; from revisage.cli import main; sys.argv[0] = 'revisage'; main()"
+    code = (  # a shell that runs the tests in the background has its children ignore the signal
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from revisage.cli import main; sys.argv[0] = 'revisage'; main()"
+    )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code, *words], stdout=pipe, stderr=pipe, text=True) as program:
         until(lambda: state_of(output, "b.mp4") == "running")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from revisage.models import layout
@@ -30,11 +30,12 @@ def test_align_takes_the_points_to_the_template(angle: float, scale: float, x: f
     assert geometry.scale_of(matrix) == pytest.approx(1.28 / scale, rel=1e-3)
 
 
+@example([(0.0, 0.0), (0.0, -0.0)], 1)
 @given(st.lists(st.tuples(st.floats(-30, 90), st.floats(-30, 90)), min_size=1, max_size=9), st.integers(1, 30))
 def test_a_hull_grows_as_an_ellipse_makes_it_grow(corners: list[tuple[float, float]], grow: int) -> None:
     points, rect = np.array(corners, np.float32), Rect(0, 0, 70, 60)
     drawn = np.zeros((60, 70), np.uint8)
-    hull = np.round(cv2.convexHull(points) * 16).astype(np.int32)
+    hull = np.round(cv2.convexHull(points + np.float32(0)) * 16).astype(np.int32)  # -0 is 0
     cv2.fillConvexPoly(drawn, hull, 255, cv2.LINE_8, 4)
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2)
     np.testing.assert_array_equal(geometry._hull(points, rect, grow), cv2.dilate(drawn, ellipse))
