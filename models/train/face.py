@@ -86,7 +86,7 @@ class Canvas:
         return round(KEPT * self.unit)
 
 
-# The larger one is as quick in use as the smaller; `tests/benchmarks/size.py` compares them.
+# The larger one is about as quick in use as the smaller; `tests/benchmarks/size.py` compares them.
 CANVASES: Mapping[int, Canvas] = {
     128: Canvas(),
     256: Canvas(256, 16, (64, 128, 160), width=16, critic=(16, 32, 64, 128, 256)),
