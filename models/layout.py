@@ -80,6 +80,13 @@ def mirror(landmarks: Float, width: float) -> Float:
     return flipped
 
 
+def facing(contour: slice) -> tuple[list[int], list[int]]:
+    """Landmark numbers of a closed contour, above and below, that face each other at the same place; no corners."""
+    count = (contour.stop - contour.start) // 2
+    lower = [contour.start + i for i in range(1, count)]
+    return [contour.start + contour.stop - i for i in lower], lower
+
+
 def mouth_opening(landmarks: Float) -> Float:
     """(…, 135, 2) -> (…,): gap between the inner lips over the distance of the eye centres."""
     return _gap(landmarks, LIP_TOP, LIP_BOTTOM) / interocular(landmarks)

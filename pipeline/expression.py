@@ -37,29 +37,19 @@ def expressive(track: Track) -> Track:
 def _moved(landmarks: Float, usual: list[float]) -> Float:
     moved = np.array(landmarks, np.float32)
     for eye, rest in zip(_EYES, usual, strict=True):
-        upper, lower = _facing(eye)
+        upper, lower = layout.facing(eye)
         found = max(float(_opening(landmarks, eye)), 1e-6)
         factor = np.clip((rest + LIDS * (found - rest)) / found, _LEAST, _MOST)
         moved[upper] = moved[lower] + (moved[upper] - moved[lower]) * factor
-    upper, lower = _facing(layout.LIPS_INNER)
+    upper, lower = layout.facing(layout.LIPS_INNER)
     further = (moved[lower] - moved[upper]) * (LIPS - 1)
     moved[lower] += further
-    moved[_facing(layout.LIPS_OUTER)[1]] += further
+    moved[layout.facing(layout.LIPS_OUTER)[1]] += further
     return moved
-
-
-def _facing(contour: slice) -> tuple[list[int], list[int]]:
-    """Landmark numbers of a closed contour above and below, those that face each other at the same place; no corners.
-
-    Contours run from the left or outer corner along the lower edge and back along the upper, see `models/layout.py`.
-    """
-    count = (contour.stop - contour.start) // 2
-    lower = [contour.start + i for i in range(1, count)]
-    return [contour.start + contour.stop - i for i in lower], lower
 
 
 def _opening(landmarks: Float, eye: slice) -> Float:
     """(…, 135, 2) -> (…,): mean gap between the lids over the distance of the eye centres."""
-    upper, lower = _facing(eye)
+    upper, lower = layout.facing(eye)
     gaps = np.linalg.norm(landmarks[..., upper, :] - landmarks[..., lower, :], axis=-1).mean(-1)
     return np.asarray(gaps / layout.interocular(landmarks), np.float32)

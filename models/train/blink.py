@@ -21,8 +21,7 @@ def blinked(crop: Image, face: Float, shut: float) -> tuple[Image, Float]:
     """
     size, moved = len(crop), np.array(face, np.float32)
     for side, part in enumerate(_EYES):
-        lower = np.arange(part.start + 1, part.start + _HALF)
-        upper = part.stop + part.start - lower
+        upper, lower = layout.facing(part)
         gap = face[upper] - face[lower]
         moved[lower] += gap * (shut / 6)
         moved[upper] = moved[lower] + gap * (1 - shut)
