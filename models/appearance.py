@@ -29,6 +29,7 @@ from revisage.pipeline.types import Float
 SIDE = 128  # of the picture in which all faces have one shape, pixels
 STRENGTH = 1.0  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
 CHOOSY = 3.0  # how much more the most alike portraits count: a mix is as if of about twenty in equal parts
+MOST = 0.7  # how far a look departs from the mean face in any place; a hundredth of the portraits' pixels go beyond 0.5
 _REMEMBERED = 64  # pictures of codes
 
 
@@ -105,11 +106,15 @@ class Artist:
         return np.asarray(mixed * (STRENGTH / max(float(np.sqrt(np.square(mixed).mean())), 1e-6)), np.float32)
 
     def portrait(self, code: Float) -> Float:
-        """(SIDE, SIDE, 3) float32 of a look (code size,): logarithms of colour over light, in the mean shape."""
+        """(SIDE, SIDE, 3) float32 of a look (code size,): logarithms of colour over light, in the mean shape.
+
+        Kept within `MOST` of the mean face, softly: fringes and white beards add up to stains when people are mixed.
+        """
         key = np.asarray(code, np.float32).tobytes()
         if key not in self._drawn:
             picture = np.zeros((SIDE * SIDE, 3), np.float32)
-            picture[self._pixels] = self._mean + np.tensordot(np.asarray(code, np.float32), self._basis, 1)
+            departure = np.tensordot(np.asarray(code, np.float32), self._basis, 1)
+            picture[self._pixels] = self._mean + MOST * np.tanh(departure / np.float32(MOST))
             self._drawn[key] = picture.reshape(SIDE, SIDE, 3)
             if len(self._drawn) > _REMEMBERED:
                 self._drawn.popitem(last=False)

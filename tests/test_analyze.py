@@ -260,8 +260,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
         tracemalloc.stop()
         return most
 
-    picture = 640 * 384 * 3
-    assert peak(90) - peak(15) < picture, "75 more frames cost less than one picture"
+    # How far the decoder gets ahead is the scheduler's choice: a few pictures more or less, never 105.
+    few = 8 * 640 * 384 * 3
+    assert peak(120) - peak(15) < few, "105 more frames cost less than eight pictures"
 
 
 # -- real clips --------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from revisage.models import landmarks, layout
+from revisage.models import landmarks, layout, warp
 from revisage.models.appearance import Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
 from revisage.models.inpaint import calmed
@@ -56,6 +56,8 @@ MARGIN = 1.5  # portraits are kept as crops this much larger than the template, 
 KEPT = 224  # side of those crops; pixels of `SIZE`
 MOUTH = (12, 24)  # pixels of the patch on which mouths are compared, height and width
 OPENINGS = 4  # how much an error of an opening counts beside one of a place
+SYLLABLE = 0.12  # how far lips part within a few frames, most of them less; interocular distances
+HAZY = 0.4  # share of the portraits with less contrast, as films have it that are flatly lit or taken through a haze
 BLINKS = 0.15  # share of the portraits whose eyes are closed, more or less
 UNLIKE = 0.08  # share of the portraits left out: what their codes say of them is furthest from what is seen
 
@@ -225,25 +227,49 @@ def sample(portrait: Sitter, artist: Artist, canvas: Canvas, rng: np.random.Gene
     return _cast(picture, mask, points, points, code, artist)
 
 
-def recast(row: Row, code: Float, artist: Artist) -> Row:
-    """The same place with somebody else to paint in it, as in use: with that person's proportions."""
-    shape = reshaped(row.landmarks, proportions(code, PROPORTIONS))
+def recast(row: Row, code: Float, artist: Artist, driven: Float | None = None) -> Row:
+    """The same place with somebody else to paint in it, as in use: with that person's proportions.
+
+    The face does what `row.landmarks` do, or others in their place, `driven` (135, 2).
+    """
+    shape = reshaped(row.landmarks if driven is None else driven, proportions(code, PROPORTIONS))
     return replace(_cast(row.picture, row.mask, shape, row.landmarks, artist.someone(code), artist), code=code)
 
 
 def moved(row: Row, artist: Artist, canvas: Canvas, rng: np.random.Generator) -> tuple[Row, Float]:
     """The recast `row` a frame later, and where its pixels went (S, S, 2), as `F.grid_sample` takes it.
 
-    The face moves by about a pixel within its crop, its landmarks by what they err, and a little more or less hides.
+    The face moves by about a pixel within its crop, its lips by what a syllable takes, its landmarks by what they err,
+    and a little more or less hides.
     """
     size = canvas.size
     matrix = _jitter(rng, size, scale=0.015, turn=1.2, shift=0.008)
     picture = cv2.warpAffine(row.picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    points = geometry.transform(row.landmarks, matrix)
-    points = points + rng.normal(0, 0.25 * canvas.unit, points.shape).astype(np.float32)
-    mask = face_mask(points, size, dilate=rng.uniform(0.4, 0.5))
-    later = recast(replace(row, picture=picture, mask=mask, landmarks=points), row.code, artist)
-    return later, _grid_of(_pixels(size, size), matrix, size)
+    seen = geometry.transform(row.landmarks, matrix)
+    speaking = _speaking(row.landmarks, rng)
+    driven = geometry.transform(speaking, matrix) + rng.normal(0, 0.25 * canvas.unit, seen.shape).astype(np.float32)
+    mask = face_mask(driven, size, dilate=rng.uniform(0.4, 0.5))
+    later = recast(replace(row, picture=picture, mask=mask, landmarks=seen), row.code, artist, driven)
+    shapes = (reshaped(points, proportions(row.code, PROPORTIONS)) for points in (row.landmarks, speaking))
+    x, y = warp.places(*shapes, warp.standard_triangles(), size)
+    went = np.where((x > -1)[..., None], np.stack([x, y], axis=-1), _pixels(size, size))
+    return later, _grid_of(went, matrix, size)
+
+
+def _speaking(points: Float, rng: np.random.Generator) -> Float:
+    """`points` (135, 2) with the lower lip a little further down or up, at most until the mouth is shut."""
+    upper, lower = layout.facing(layout.LIPS_INNER)
+    gaps = points[lower] - points[upper]
+    tall, unit = float(np.linalg.norm(gaps, axis=1).max()), float(layout.interocular(points))
+    centre = points[layout.LIPS_OUTER].mean(0) - points[layout.EYE_CENTRES].mean(0)
+    down = centre / max(float(np.linalg.norm(centre)), 1e-6)
+    change = max(rng.normal(0, SYLLABLE) * rng.random() * unit, -tall)
+    share = np.sin(np.linspace(0, np.pi, len(lower) + 2, dtype=np.float32)[1:-1])[:, None]
+    spoken = points.copy()
+    shift = np.where(change < 0, gaps * (change / max(tall, 1e-6)), down * change * share)
+    spoken[lower] += shift
+    spoken[layout.facing(layout.LIPS_OUTER)[1]] += shift
+    return np.asarray(spoken, np.float32)
 
 
 def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, artist: Artist) -> Row:
@@ -309,10 +335,13 @@ def _jitter(rng: np.random.Generator, size: int, *, scale: float, turn: float, s
 
 
 def _colour(picture: Image, rng: np.random.Generator, strength: float) -> Image:
-    """Gamma, gain and tint. Codes know neither: colour and light come from the surroundings."""
+    """Gamma, gain, tint and haze. Codes know none of them: colour, light and contrast come from the surroundings."""
     x = picture.astype(np.float32) / 255
     x = x ** np.float32(np.exp(rng.normal(0, strength)))
     x = x * np.exp(rng.normal(0, strength / 2) + rng.normal(0, strength / 3, 3)).astype(np.float32)
+    if rng.random() < HAZY:
+        black, white = rng.uniform(0, 0.3), rng.uniform(0.7, 1)
+        x = np.float32(black) + np.float32(white - black) * np.clip(x, 0, 1)
     jittered: Image = (np.clip(x, 0, 1) * 255).astype(np.uint8)
     return jittered
 
@@ -460,10 +489,9 @@ def _tone(pictures: Tensor) -> Tensor:
 
 
 def _openings(points: Tensor) -> Tensor:
-    """(B, POINTS, 2) -> (B, 3): gaps between the inner lips and between the lids of either eye."""
-    above = points[:, [layout.LIP_TOP, layout.LID_TOP_LEFT, layout.LID_TOP_RIGHT]]
-    below = points[:, [layout.LIP_BOTTOM, layout.LID_BOTTOM_LEFT, layout.LID_BOTTOM_RIGHT]]
-    return cast(Tensor, (below - above).norm(dim=-1))
+    """(B, POINTS, 2) -> (B, 3): mean gaps between the inner lips and between the lids of either eye."""
+    contours = (layout.facing(part) for part in (layout.LIPS_INNER, layout.EYE_LEFT, layout.EYE_RIGHT))
+    return torch.stack([(points[:, a] - points[:, b]).norm(dim=-1).mean(-1) for a, b in contours], dim=1)
 
 
 class Teachers(nn.Module):
@@ -478,8 +506,9 @@ class Teachers(nn.Module):
         seen = same.apply(torch.cat([picture, batch.drawing, batch.mask * 2 - 1], dim=1))
         return seen, self.recognizer.stages(seen[:, :3])
 
-    def landmark_losses(self, made: Painted) -> tuple[Tensor, Tensor]:
-        """Mean distance of the landmarks in interocular distances, all rows; likeness of the maps, own faces only."""
+    def landmark_losses(self, made: Painted) -> tuple[Tensor, Tensor, Tensor]:
+        """Of landmarks, in interocular distances: mean distance and error of the openings, all rows; likeness of the
+        maps, own faces only; error of the openings' change from one frame to the next, lent faces only."""
         own = made.batch.take(slice(made.known))
         with torch.autocast("cpu", enabled=False):
             with torch.no_grad():
@@ -487,8 +516,10 @@ class Teachers(nn.Module):
             found, painted_maps = self.features(made.picture, made.batch.grid)
         points = torch.cat([there, made.batch.points[made.known :]])
         gaps = (found - points).norm(dim=-1) / landmarks.INTEROCULAR
-        openings = (_openings(found) - _openings(points)).abs() / landmarks.INTEROCULAR
-        return gaps.mean() + OPENINGS * openings.mean(), likeness(maps, [m[: made.known] for m in painted_maps])
+        errors = (_openings(found) - _openings(points)) / landmarks.INTEROCULAR
+        first, later = errors[made.known :].chunk(2)
+        places = gaps.mean() + OPENINGS * errors.abs().mean()
+        return places, likeness(maps, [m[: made.known] for m in painted_maps]), (later - first).abs().mean()
 
 
 def learn(
@@ -514,11 +545,12 @@ def learn(
         teachers.critic.requires_grad_(False)
         judged = teachers.critic(*fake)
         teachers.critic.requires_grad_(True)
-    places, maps = teachers.landmark_losses(made)
+    places, maps, speech = teachers.landmark_losses(made)
     parts = {
         "pixels": likeness_loss(made, args),
         "places": args.places * places,
         "maps": args.maps * maps,
+        "speech": args.speech * speech,
         "looks": args.looks * likeness(real[1], [m[: made.known] for m in fake[1]]),
         "tone": args.tone * tone_loss(made),
         "views": args.views * view_loss(made, went),
@@ -636,7 +668,7 @@ def train(args: argparse.Namespace, people: Studio) -> None:
     sums: dict[str, float] = {}
     for batch, went in batches(portraits, artist, canvas, args.batch, args.lent, seed=step):
         for group in (*painter.param_groups, *judge.param_groups):
-            group["lr"] = group["full"] * min(1.0, (step - seen + 1) / 100)
+            group["lr"] = group["full"] * pace(step - seen, _progress(step, began, args), args.cool)
         judging = step % args.judge_every == 0
         losses = learn(nets, teachers, painter, judge, batch, went, args, judging=judging)
         step += 1
@@ -645,7 +677,7 @@ def train(args: argparse.Namespace, people: Studio) -> None:
         if step % 50 == 0:
             speed = (step - seen) * args.batch / (time.monotonic() - began)
             print(step, {k: round(v, 4) for k, v in sums.items()}, f"{speed:.1f} samples/s", flush=True)
-        done = step >= args.steps or time.monotonic() - began > args.minutes * 60
+        done = _progress(step, began, args) >= 1
         if step % args.save == 0 or done:
             torch.save({"step": step} | {k: v.state_dict() for k, v in parts.items()}, run / "new.pt")
             (run / "new.pt").replace(run / "last.pt")
@@ -653,6 +685,21 @@ def train(args: argparse.Namespace, people: Studio) -> None:
             export(average, appearance, run / "export")
         if done:
             return
+
+
+def pace(taken: int, progress: float, cool: float) -> float:
+    """Share of the full rate after `taken` steps of this run: a start over 100, and a straight fall to zero at its end.
+
+    `progress` of 1 is the end, and the fall takes the last share `cool` of the run: noise in the weights that no average
+    of them takes away (Hägele et al., *Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations*, 2024).
+    """
+    fall = (1 - progress) / cool if cool else 1.0
+    return max(0.0, min(1.0, (taken + 1) / 100, fall))
+
+
+def _progress(step: int, began: float, args: argparse.Namespace) -> float:
+    """0 to 1, by steps or minutes, whichever is further."""
+    return max(step / args.steps, (time.monotonic() - began) / 60 / args.minutes)
 
 
 def _optimizer(rates: Mapping[nn.Module, float]) -> Optimizer:
@@ -702,10 +749,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10**9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--cool", type=float, default=0.3, help="share of the run, at its end, over which the rate falls")
     parser.add_argument("--ema", type=float, default=0.995)
     parser.add_argument("--lent", type=int, default=12, help="further rows of each batch, painted as somebody else")
     parser.add_argument("--places", type=float, default=0.5, help="weight of the landmarks' error")
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
+    parser.add_argument("--speech", type=float, default=4.0, help="weight of the openings' change between frames")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the recognizer's maps")
     parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a lent look")
     parser.add_argument("--views", type=float, default=0.3, help="weight of the change from one frame to the next")

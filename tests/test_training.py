@@ -1,0 +1,62 @@
+"""What the painter learns from: faces a frame later, and a rate that falls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_canvas import sitter  # type: ignore[import-not-found]
+from tiny import CODE, appearance  # type: ignore[import-not-found]
+
+from revisage.models import landmarks, layout
+from revisage.models.appearance import Artist
+from revisage.models.train.face import CANVASES, Row, moved, pace, recast, sample
+from revisage.pipeline import geometry
+from revisage.pipeline.types import Float
+
+CANVAS = CANVASES[128]
+LIPS = [*layout.facing(layout.LIPS_INNER)[1], *layout.facing(layout.LIPS_OUTER)[1]]
+
+
+def painted_shape(row: Row) -> Float:
+    """(133, 2) where a row's face is to be painted, in its pixels."""
+    upright = geometry.align(layout.five_points(row.landmarks), landmarks.TEMPLATE, landmarks.SIZE)
+    return geometry.transform(row.points * landmarks.SIZE - 0.5, geometry.invert(upright))
+
+
+@pytest.fixture
+def lent() -> Row:
+    artist = Artist(appearance())
+    row = sample(sitter(CANVAS), artist, CANVAS, np.random.default_rng(3))
+    return recast(row, np.ones(CODE, np.float32), artist)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pixels_of_a_frame_are_found_a_frame_later_even_on_lips_that_moved(lent: Row, seed: int) -> None:
+    later, went = moved(lent, Artist(appearance()), CANVAS, np.random.default_rng(seed))
+    before, after = painted_shape(lent), painted_shape(later)
+    cells = np.clip(np.round(before).astype(int), 0, CANVAS.size - 1)
+    found = ((went + 1) * CANVAS.size - 1)[cells[:, 1], cells[:, 0]] / 2
+    apart = np.linalg.norm(found - after, axis=1)
+    assert np.median(apart) < 1.0, "half a pixel by rounding, and what landmarks err"
+    assert np.median(apart[LIPS]) < 1.5
+
+
+def test_mouths_open_and_close_from_one_frame_to_the_next_and_nothing_else_does(lent: Row) -> None:
+    changes = []
+    for seed in range(40):
+        later, _ = moved(lent, Artist(appearance()), CANVAS, np.random.default_rng(seed))
+        shape = np.vstack([painted_shape(later), later.landmarks[layout.EYE_CENTRES]])
+        first = np.vstack([painted_shape(lent), lent.landmarks[layout.EYE_CENTRES]])
+        changes.append([layout.mouth_opening(shape) - layout.mouth_opening(first),
+                        layout.eye_opening(shape) - layout.eye_opening(first)])  # fmt: skip
+    mouth, eyes = np.array(changes).T
+    assert mouth.max() > 0.02 and mouth.std() > 2 * eyes.std()
+    assert abs(eyes.mean()) < 0.01
+
+
+def test_a_rate_rises_stays_and_falls_to_nothing() -> None:
+    assert pace(0, 0.0, 0.3) == 0.01
+    assert pace(500, 0.5, 0.3) == 1.0
+    assert pace(500, 0.85, 0.3) == pytest.approx(0.5)
+    assert pace(500, 1.01, 0.3) == 0.0
+    assert pace(500, 1.0, 0.0) == 1.0, "without a fall"
