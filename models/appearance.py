@@ -84,7 +84,8 @@ class Artist:
 
     def __init__(self, appearance: Appearance) -> None:
         self._shape: Float = (appearance.shape.float() * SIDE).cpu().numpy()
-        self._triangles: NDArray[np.int32] = appearance.triangles.cpu().numpy()
+        triangles: NDArray[np.int32] = appearance.triangles.cpu().numpy()
+        self._triangles = triangles[~_between_lips(triangles)]
         self._pixels = appearance.pixels.cpu().numpy()
         self._mean: Float = appearance.mean.float().cpu().numpy()
         self._basis: Float = appearance.basis.float().cpu().numpy()
@@ -121,9 +122,18 @@ class Artist:
         return self._drawn[key]
 
     def draw(self, code: Float, landmarks: Float, size: int) -> Float:
-        """The same over `landmarks` (135, 2) of a crop: (size, size, 3) float32, 0 where the face is not."""
+        """The same over `landmarks` (135, 2) of a crop: (size, size, 3) float32, 0 where the face is not.
+
+        Nor between the lips: what is there is teeth, and in the mean shape one dark line that would be drawn over them.
+        """
         x, y = places(landmarks, self._shape, self._triangles, size)
         drawn: Float = cv2.remap(
             self.portrait(code), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
         )
         return drawn
+
+
+def _between_lips(triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(F,), for landmark numbers (F, 3)."""
+    lips = layout.LIPS_INNER
+    return np.asarray(((triangles >= lips.start) & (triangles < lips.stop)).all(axis=1))

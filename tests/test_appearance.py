@@ -11,7 +11,7 @@ from scipy.spatial import Delaunay
 from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import layout
-from revisage.models.appearance import SIDE, STRENGTH, Appearance, Artist
+from revisage.models.appearance import MOST, SIDE, STRENGTH, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.device import choose_device
 from revisage.models.folder import EMBEDDED, network
@@ -62,9 +62,24 @@ def test_a_code_is_the_mean_and_its_components() -> None:
     artist, code = Artist(model), np.zeros(CODE, np.float32)
     mean = artist.portrait(code).reshape(-1, 3)[model.pixels.numpy()]
     np.testing.assert_allclose(mean, model.mean.numpy(), atol=1e-6)
-    code[2] = 1.5
+    code[2] = 0.5
     moved = artist.portrait(code).reshape(-1, 3)[model.pixels.numpy()] - mean
-    np.testing.assert_allclose(moved, 1.5 * model.basis[2].numpy(), atol=1e-5)
+    np.testing.assert_allclose(moved, 0.5 * model.basis[2].numpy(), atol=0.01)
+    code[2] = 50
+    far = artist.portrait(code).reshape(-1, 3)[model.pixels.numpy()] - mean
+    assert np.abs(far).max() == pytest.approx(MOST, rel=1e-3), "never further from the mean face"
+    assert (np.sign(far) == np.sign(model.basis[2].numpy())).all()
+
+
+def test_nothing_of_a_look_is_drawn_between_open_lips() -> None:
+    artist, face = Artist(appearance()), landmarks(128)
+    face[layout.facing(layout.LIPS_INNER)[1], 1] += 12
+    face[layout.facing(layout.LIPS_OUTER)[1], 1] += 12
+    drawn = np.abs(artist.draw(np.ones(CODE, np.float32), face, 128)).sum(-1)
+    top, bottom = face[[layout.LIP_TOP, layout.LIP_BOTTOM]]
+    column = drawn[:, round(float(top[0]))]
+    assert (column[round(float(top[1])) + 2 : round(float(bottom[1])) - 1] == 0).all()
+    assert column[: round(float(top[1]))].any()
 
 
 def test_a_look_goes_where_the_landmarks_go() -> None:
