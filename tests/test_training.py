@@ -9,7 +9,18 @@ from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import landmarks, layout
 from revisage.models.appearance import Artist
-from revisage.models.train.face import CANVASES, Row, moved, pace, recast, sample
+from revisage.models.train.face import (
+    CANVASES,
+    Painted,
+    Row,
+    beside_loss,
+    make_batch,
+    moved,
+    pace,
+    recast,
+    sample,
+    tone_loss,
+)
 from revisage.pipeline import geometry
 from revisage.pipeline.types import Float
 
@@ -60,3 +71,29 @@ def test_a_rate_rises_stays_and_falls_to_nothing() -> None:
     assert pace(500, 0.85, 0.3) == pytest.approx(0.5)
     assert pace(500, 1.01, 0.3) == 0.0
     assert pace(500, 1.0, 0.0) == 1.0, "without a fall"
+
+
+def lent_scene(lent: Row) -> Painted:
+    """One portrait, the same painted as somebody else, and that a frame later; painted as filmed."""
+    own = sample(sitter(CANVAS), Artist(appearance()), CANVAS, np.random.default_rng(3))
+    later, _ = moved(lent, Artist(appearance()), CANVAS, np.random.default_rng(1))
+    batch = make_batch([own, lent, later])
+    return Painted(batch, batch.clean.clone(), batch.clean.clone(), 1)
+
+
+def test_a_face_painted_as_somebody_else_keeps_the_light_on_it_and_what_is_beside_it(lent: Row) -> None:
+    made = lent_scene(lent)
+    assert tone_loss(made) < 1e-6 and beside_loss(made) < 1e-6
+    drawn = (made.batch.look[1] != 0).any(dim=0) | (made.batch.look[0] != 0).any(dim=0)
+    beside = (made.batch.mask[1, 0] > 0) & ~drawn
+    assert beside.sum() > 200
+    made.picture[1, :, beside] += 0.3
+    assert tone_loss(made) < 1e-6, "what is beside the face makes up for nothing"
+    assert beside_loss(made) == pytest.approx(0.3 + 0.3**2, abs=0.02)
+
+
+def test_a_face_that_is_too_dark_counts_as_such(lent: Row) -> None:
+    made = lent_scene(lent)
+    made.picture[1, :, (made.batch.look[1] != 0).any(dim=0)] -= 0.3
+    assert tone_loss(made) > 0.005
+    assert beside_loss(made) < 1e-6

@@ -454,9 +454,27 @@ def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
 
 
 def tone_loss(made: Painted) -> Tensor:
-    """Light, tone and contrast of the rows painted as somebody else: the surroundings' business, not the look's."""
-    kept, wanted = (_tone(pictures[made.known :]) for pictures in (made.picture, made.batch.clean))
+    """Light, tone and contrast of the rows painted as somebody else: the surroundings' business, not the look's.
+
+    Where a look is drawn only: what a face lacks must not be made up for by what is beside it, which shows as a rim.
+    """
+    skin = _drawn_on(made.batch)[made.known :]
+    kept, wanted = (_tone(pictures[made.known :], skin) for pictures in (made.picture, made.batch.clean))
     return (kept - wanted).abs().mean()
+
+
+def beside_loss(made: Painted) -> Tensor:
+    """What is neither of the face that was filmed nor of the one that is painted is as filmed, whoever is painted."""
+    lent = (len(made.picture) - made.known) // 2
+    faces, others = _drawn_on(made.batch)[:lent], slice(made.known, made.known + lent)
+    weight = made.batch.mask[others] * (1 - faces) * (1 - _drawn_on(made.batch)[others])
+    error = made.picture[others] - made.batch.clean[others]
+    return ((error.abs() + error.square()) * weight).sum() / weight.sum().clamp(min=1) / 3
+
+
+def _drawn_on(batch: Batch) -> Tensor:
+    """(B, 1, S, S) in 0 and 1."""
+    return (batch.look != 0).any(dim=1, keepdim=True).float()
 
 
 def view_loss(made: Painted, went: Tensor) -> Tensor:
@@ -481,11 +499,13 @@ def mouth_loss(made: Painted) -> Tensor:
     return cast(Tensor, error / (weight.sum() + MOUTH[0] * MOUTH[1]) / 3)
 
 
-def _tone(pictures: Tensor) -> Tensor:
-    """Mean and deviation of each channel in cells of a quarter of the side."""
+def _tone(pictures: Tensor, weight: Tensor) -> Tensor:
+    """Mean and deviation of each channel in cells of a quarter of the side, by (B, 1, S, S); 0 in cells of little."""
     cell = pictures.shape[-1] // 4
-    means, squares = F.avg_pool2d(pictures, cell), F.avg_pool2d(pictures.square(), cell)
-    return torch.cat([means, (squares - means.square()).clamp(min=1e-4).sqrt()], dim=1)
+    share = F.avg_pool2d(weight, cell)
+    means, squares = (F.avg_pool2d(x * weight, cell) / share.clamp(min=1e-3) for x in (pictures, pictures.square()))
+    deviations = (squares - means.square()).clamp(min=1e-4).sqrt()
+    return torch.cat([means, deviations], dim=1) * (share / 0.25).clamp(max=1)
 
 
 def _openings(points: Tensor) -> Tensor:
@@ -553,6 +573,7 @@ def learn(
         "speech": args.speech * speech,
         "looks": args.looks * likeness(real[1], [m[: made.known] for m in fake[1]]),
         "tone": args.tone * tone_loss(made),
+        "beside": args.beside * beside_loss(made),
         "views": args.views * view_loss(made, went),
         "mouth": args.mouth * mouth_loss(made),
         "real": args.real * realism(judged),
@@ -756,7 +777,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
     parser.add_argument("--speech", type=float, default=4.0, help="weight of the openings' change between frames")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the recognizer's maps")
-    parser.add_argument("--tone", type=float, default=0.5, help="weight of light and tone under a lent look")
+    parser.add_argument("--tone", type=float, default=0.5, help="weight of its light and tone under a lent look")
+    parser.add_argument("--beside", type=float, default=0.5, help="weight of what is beside a face under a lent look")
     parser.add_argument("--views", type=float, default=0.3, help="weight of the change from one frame to the next")
     parser.add_argument("--mouth", type=float, default=1.0, help="weight of what is between the lips")
     parser.add_argument("--judge-every", type=int, default=2, help="steps from one of the critic to its next")
