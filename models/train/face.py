@@ -250,8 +250,8 @@ def moved(row: Row, artist: Artist, canvas: Canvas, rng: np.random.Generator) ->
     driven = geometry.transform(speaking, matrix) + rng.normal(0, 0.25 * canvas.unit, seen.shape).astype(np.float32)
     mask = face_mask(driven, size, dilate=rng.uniform(0.4, 0.5))
     later = recast(replace(row, picture=picture, mask=mask, landmarks=seen), row.code, artist, driven)
-    shapes = (reshaped(points, proportions(row.code, PROPORTIONS)) for points in (row.landmarks, speaking))
-    x, y = warp.places(*shapes, warp.standard_triangles(), size)
+    before, after = (reshaped(points, proportions(row.code, PROPORTIONS)) for points in (row.landmarks, speaking))
+    x, y = warp.places(before, after, warp.standard_triangles(), size)
     went = np.where((x > -1)[..., None], np.stack([x, y], axis=-1), _pixels(size, size))
     return later, _grid_of(went, matrix, size)
 
@@ -711,8 +711,8 @@ def train(args: argparse.Namespace, people: Studio) -> None:
 def pace(taken: int, progress: float, cool: float) -> float:
     """Share of the full rate after `taken` steps of this run: a start over 100, and a straight fall to zero at its end.
 
-    `progress` of 1 is the end, and the fall takes the last share `cool` of the run: noise in the weights that no average
-    of them takes away (Hägele et al., *Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations*, 2024).
+    `progress` of 1 is the end, and the fall takes the last share `cool` of the run (Hägele et al., *Scaling Laws and
+    Compute-Optimal Training Beyond Fixed Training Durations*, NeurIPS 2024).
     """
     fall = (1 - progress) / cool if cool else 1.0
     return max(0.0, min(1.0, (taken + 1) / 100, fall))
@@ -720,7 +720,7 @@ def pace(taken: int, progress: float, cool: float) -> float:
 
 def _progress(step: int, began: float, args: argparse.Namespace) -> float:
     """0 to 1, by steps or minutes, whichever is further."""
-    return max(step / args.steps, (time.monotonic() - began) / 60 / args.minutes)
+    return float(max(step / args.steps, (time.monotonic() - began) / 60 / args.minutes))
 
 
 def _optimizer(rates: Mapping[nn.Module, float]) -> Optimizer:
@@ -770,7 +770,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10**9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--cool", type=float, default=0.3, help="share of the run, at its end, over which the rate falls")
+    parser.add_argument("--cool", type=float, default=0.3, help="share of the run in which the rate falls")
     parser.add_argument("--ema", type=float, default=0.995)
     parser.add_argument("--lent", type=int, default=12, help="further rows of each batch, painted as somebody else")
     parser.add_argument("--places", type=float, default=0.5, help="weight of the landmarks' error")
