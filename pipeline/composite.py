@@ -116,8 +116,9 @@ def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat,
     rect = face.region.rect
     painted = geometry.uncrop(picture, face.matrix, rect)
     around = to_rgb_halved(cut(planes, fmt, rect), fmt)
-    painted += _stretched(membrane(around - _half(painted), ~any_in_block(hidden[rect.inside], 1, 1)), painted)
-    return np.clip(painted, 0, 255, out=painted)
+    light = membrane(around - _half(painted), ~any_in_block(hidden[rect.inside], 1, 1))
+    tile: Float = cv2.add(painted, _stretched(light, painted), dtype=cv2.CV_32F)
+    return np.clip(tile, 0, 255, out=tile)
 
 
 def membrane(difference: Float, known: Mask) -> Float:
@@ -139,13 +140,13 @@ def membrane(difference: Float, known: Mask) -> Float:
     return whole
 
 
-def _half(layer: Float) -> Float:
+def _half(layer: Float | Image) -> Float:
     """Means of two by two; of odd sides the last row or column counts more."""
     size = ((layer.shape[1] + 1) // 2, (layer.shape[0] + 1) // 2)
-    return np.asarray(cv2.resize(layer, size, interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(layer, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _stretched(layer: Float, like: Float) -> Float:
+def _stretched(layer: Float, like: Float | Image) -> Float:
     return np.asarray(cv2.resize(layer, like.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 

@@ -163,9 +163,9 @@ class _Parts:
         hull = face_mask(points, side, dilate=0.0)
         within = cv2.erode(hull, np.ones((3, 3), np.uint8), iterations=max(1, side // 43), borderValue=0)
         lively = np.zeros((side, side), np.uint8)
+        whole = np.round(np.clip(points, -4096, 4096)).astype(np.int32)
         for part in _LIVELY:
-            outline = np.round(np.clip(points[part], -4096, 4096)).astype(np.int32)
-            cv2.fillConvexPoly(lively, cv2.convexHull(outline), 255)
+            cv2.fillConvexPoly(lively, cv2.convexHull(whole[part]), 255)
         lively = cv2.dilate(lively, np.ones((3, 3), np.uint8))
         rows, columns = (slice(axis.start // 2, -(-axis.stop // 2)) for axis in inside)
         face, skin, moving = (
