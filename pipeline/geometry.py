@@ -19,8 +19,8 @@ from revisage.pipeline.pixels import Mask, PixelFormat, Rect, align_rect, quanti
 from revisage.pipeline.types import Box, CropTemplate, Float, Gray, Image
 
 GROW = 0.25  # of the interocular distance: how far beyond the landmarks' hull a face is covered
-_MUCH = 0.444  # crop pixels per frame pixel; less are made from a picture of half the size
 FEATHER = 0.2  # of the same: how wide the seam outside the cover is
+_FEW = 0.444  # crop pixels per frame pixel; a crop of fewer is made from the picture at half its size
 
 
 def align(points: Float, template: CropTemplate, size: int) -> Float:
@@ -68,9 +68,9 @@ def scale_of(matrix: Float) -> float:
 def crop(picture: Image, matrix: Float, size: int) -> Image:
     """Resample `picture` into a crop; area-averaged when the crop is smaller than what it shows (no aliasing).
 
-    Halved first where it is much smaller: pixels that nobody will tell apart need not be turned one by one.
+    Much smaller ones from a halved picture: halving is twenty times as fast as turning the same pixels one by one.
     """
-    while (scale := scale_of(matrix)) < _MUCH and min(picture.shape[:2]) > 1:
+    while (scale := scale_of(matrix)) < _FEW and min(picture.shape[:2]) > 1:
         rows, columns = (side // 2 * 2 for side in picture.shape[:2])
         picture = cv2.resize(picture[:rows, :columns], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         matrix = np.hstack([2 * matrix[:, :2], matrix @ np.array([[0.5], [0.5], [1]], np.float32)])

@@ -32,7 +32,6 @@ _DEPTHS = {"": 8, "9le": 9, "10le": 10, "12le": 12, "14le": 14, "16le": 16}
 # ITU-T H.273, table 4 (FFmpeg's AVColorSpace) -> matrix; all others fall to the picture's height.
 _MATRICES = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020", 10: "bt2020"}
 _NARROW, _FULL = 1, 2  # FFmpeg's AVColorRange
-_CV_DEPTHS = {np.uint8: cv2.CV_8U, np.uint16: cv2.CV_16U}
 _HD = 576  # pictures higher than this and without a tag are taken as BT.709, as players do
 
 
@@ -208,9 +207,9 @@ def blend(planes: Planes, fmt: PixelFormat, rect: Rect, rgb: Float, alpha: Float
     for plane, view in enumerate(_views(planes, fmt, rect)):
         shifts = fmt.shifts(plane)
         painted = cv2.copyTo(native[plane], inside) * alpha  # 0 outside, whatever the colour there
-        mixed = cv2.min(view * (1 - amounts[shifts]) + _block_mean(painted, *shifts), float(fmt.peak))
-        rounded = cv2.add(mixed, 0.0, dtype=_CV_DEPTHS[fmt.dtype])  # what is below 0 becomes 0
-        np.copyto(view, rounded, where=amounts[shifts] > 0)
+        mixed = view * (1 - amounts[shifts]) + _block_mean(painted, *shifts)
+        np.rint(np.minimum(np.maximum(mixed, 0, out=mixed), fmt.peak, out=mixed), out=mixed)
+        np.copyto(view, mixed.astype(view.dtype), where=amounts[shifts] > 0)
 
 
 def sample_range(fmt: PixelFormat) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
