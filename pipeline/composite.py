@@ -18,7 +18,18 @@ from revisage.models.latents import Veil
 from revisage.models.layout import five_points
 from revisage.pipeline import geometry
 from revisage.pipeline.geometry import FaceRegion
-from revisage.pipeline.pixels import Mask, PixelFormat, Planes, Rect, align_rect, cut, to_rgb
+from revisage.pipeline.pixels import (
+    Mask,
+    PixelFormat,
+    Planes,
+    Rect,
+    align_rect,
+    any_in_block,
+    cut,
+    to_rgb,
+    to_rgb8,
+    to_rgb_halved,
+)
 from revisage.pipeline.shape import left_as_filmed, outline
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image, Shape, TrackedFace
 
@@ -87,7 +98,7 @@ def request_for(
     """The generator's view of `face`: the aligned crop of the frame without any face in it."""
     height, width = planes[0].shape
     rect = _footprint(face.matrix, size, fmt, width, height)
-    pixels: Image = cv2.convertScaleAbs(to_rgb(cut(planes, fmt, rect), fmt))
+    pixels = to_rgb8(cut(planes, fmt, rect), fmt)
     veil = hidden[rect.inside].view(np.uint8)
     matrix = face.matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
@@ -98,12 +109,16 @@ def request_for(
 
 
 def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat, hidden: Mask) -> Float:
-    """A generated crop as it should stand in `face.region.rect`: (h, w, 3) float32 RGB, colours met at the seam."""
+    """A generated crop as it should stand in `face.region.rect`: (h, w, 3) float32 RGB, colours met at the seam.
+
+    What meets them is smooth, so it is worked out at half the resolution, from blocks without a pixel of any face.
+    """
     rect = face.region.rect
     painted = geometry.uncrop(picture, face.matrix, rect)
-    around = to_rgb(cut(planes, fmt, rect), fmt)
-    painted += membrane(around - painted, ~hidden[rect.inside])
-    return np.clip(painted, 0, 255, out=painted)
+    around = to_rgb_halved(cut(planes, fmt, rect), fmt)
+    light = membrane(around - _half(painted), ~any_in_block(hidden[rect.inside], 1, 1))
+    tile: Float = cv2.add(painted, _stretched(light, painted), dtype=cv2.CV_32F)
+    return np.clip(tile, 0, 255, out=tile)
 
 
 def membrane(difference: Float, known: Mask) -> Float:
@@ -125,13 +140,13 @@ def membrane(difference: Float, known: Mask) -> Float:
     return whole
 
 
-def _half(layer: Float) -> Float:
+def _half(layer: Float | Image) -> Float:
     """Means of two by two; of odd sides the last row or column counts more."""
     size = ((layer.shape[1] + 1) // 2, (layer.shape[0] + 1) // 2)
-    return np.asarray(cv2.resize(layer, size, interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(layer, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _stretched(layer: Float, like: Float) -> Float:
+def _stretched(layer: Float, like: Float | Image) -> Float:
     return np.asarray(cv2.resize(layer, like.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 

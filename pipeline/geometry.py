@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil, floor
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from revisage.pipeline.types import Box, CropTemplate, Float, Gray, Image
 
 GROW = 0.25  # of the interocular distance: how far beyond the landmarks' hull a face is covered
 FEATHER = 0.2  # of the same: how wide the seam outside the cover is
+_FEW = 0.444  # crop pixels per frame pixel; a crop of fewer is made from the picture at half its size
 
 
 def align(points: Float, template: CropTemplate, size: int) -> Float:
@@ -64,8 +66,14 @@ def scale_of(matrix: Float) -> float:
 
 
 def crop(picture: Image, matrix: Float, size: int) -> Image:
-    """Resample `picture` into a crop; area-averaged when the crop is smaller than what it shows (no aliasing)."""
-    scale = scale_of(matrix)
+    """Resample `picture` into a crop; area-averaged when the crop is smaller than what it shows (no aliasing).
+
+    Much smaller ones from a halved picture: halving is twenty times as fast as turning the same pixels one by one.
+    """
+    while (scale := scale_of(matrix)) < _FEW and min(picture.shape[:2]) > 1:
+        rows, columns = (side // 2 * 2 for side in picture.shape[:2])
+        picture = cv2.resize(picture[:rows, :columns], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        matrix = np.hstack([2 * matrix[:, :2], matrix @ np.array([[0.5], [0.5], [1]], np.float32)])
     factor = max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.25)))
     grown = matrix * factor
     grown[:, 2] += (factor - 1) / 2  # pixel centres at whole numbers
@@ -96,8 +104,8 @@ def _halved(length: int, least: int) -> int:
     return length // 2 if length >= 2 * least else length
 
 
-def uncrop(picture: Image, matrix: Float, rect: Rect) -> Float:
-    """The part of the frame inside `rect` as the crop `picture` shows it: (h, w, 3) float32 0..255.
+def uncrop(picture: Image, matrix: Float, rect: Rect) -> Image:
+    """The part of the frame inside `rect` as the crop `picture` shows it: (h, w, 3) uint8.
 
     Beyond the crop's border its edge is repeated. Shrunk first where the crop is finer than the frame (no aliasing).
     """
@@ -113,8 +121,8 @@ def uncrop(picture: Image, matrix: Float, rect: Rect) -> Float:
     shifted[:, 2] += shifted[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (rect.width, rect.height)
-    warped = cv2.warpAffine(picture, shifted, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(warped, np.float32)
+    warped: Image = cv2.warpAffine(picture, shifted, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return warped
 
 
 def _resized(matrix: Float, factor: float) -> Float:
@@ -159,10 +167,10 @@ def face_region(
 def region_rect(outline: Float, box: Box, unit: float) -> Rect:
     """The rectangle that `face_region` works in, before it is clipped to the picture; corners on multiples of 4."""
     margin = round(GROW * unit) + round(FEATHER * unit) + 4
-    corners = np.vstack([outline, np.array(box, np.float32).reshape(2, 2)])
-    low = np.floor((corners.min(0) - margin) / 4).astype(int) * 4
-    high = np.ceil((corners.max(0) + margin) / 4).astype(int) * 4
-    return Rect(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    (left, top), (right, bottom) = outline.min(0).tolist(), outline.max(0).tolist()
+    low = (floor((min(left, box[0]) - margin) / 4) * 4, floor((min(top, box[1]) - margin) / 4) * 4)
+    high = (ceil((max(right, box[2]) + margin) / 4) * 4, ceil((max(bottom, box[3]) + margin) / 4) * 4)
+    return Rect(*low, *high)
 
 
 def _cover(outline: Float, box: Box, rect: Rect, grow: int) -> Gray:

@@ -24,6 +24,8 @@ from revisage.pipeline.pixels import (
     pixel_format,
     quantise_mask,
     to_rgb,
+    to_rgb8,
+    to_rgb_halved,
 )
 
 YUV = ["yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"]
@@ -145,6 +147,22 @@ def test_to_rgb_agrees_with_swscale(name: str, space: int, swscale: str) -> None
         .astype(np.float32)
     )
     assert np.abs(to_rgb(planes, fmt) - theirs).max() < 0.6  # nothing but swscale's rounding to whole numbers
+
+
+@pytest.mark.parametrize("size", [(48, 36), (51, 37)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_quick_ways_to_rgb_agree_with_the_exact_one(name: str, size: tuple[int, int]) -> None:
+    fmt = pixel_format(name, 1, 0, 1080)
+    planes = [np.zeros(shape, fmt.dtype) for shape in fmt.plane_shapes(*size)]
+    blend(planes, fmt, Rect(0, 0, *size), gradient(*size), np.ones(size[::-1], np.float32))
+    exact = to_rgb(planes, fmt)
+    whole, halved = to_rgb8(planes, fmt), to_rgb_halved(planes, fmt)
+    assert whole.dtype == np.uint8
+    assert np.abs(whole - exact).max() <= 1.5  # one of rounding twice
+    rows, columns = (side // 2 for side in exact.shape[:2])
+    means = exact[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3).mean((1, 3))
+    assert halved.shape == (-(-size[1] // 2), -(-size[0] // 2), 3)
+    np.testing.assert_allclose(halved[:rows, :columns], means, atol=0.01)
 
 
 def test_ten_bits_stay_ten_bits() -> None:

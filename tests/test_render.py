@@ -13,7 +13,16 @@ from films import Film, make  # type: ignore[import-not-found]
 
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE, REMOVED
-from revisage.pipeline.composite import Likeness, hidden_pixels, membrane, place, request_for
+from revisage.pipeline import geometry
+from revisage.pipeline.composite import (
+    Likeness,
+    PlacedFace,
+    fit_into,
+    hidden_pixels,
+    membrane,
+    place,
+    request_for,
+)
 from revisage.pipeline.errors import (
     DamagedMediaError,
     IndexFileError,
@@ -24,7 +33,7 @@ from revisage.pipeline.errors import (
     WrongKeyError,
 )
 from revisage.pipeline.media import decode_clip, file_digest, open_video, video_digest
-from revisage.pipeline.pixels import Planes, pixel_format
+from revisage.pipeline.pixels import Mask, PixelFormat, Planes, cut, pixel_format, to_rgb
 from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
 from revisage.pipeline.recover import RecoverOptions, recover
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
@@ -313,6 +322,46 @@ def test_membrane_meets_its_border() -> None:
     np.testing.assert_array_equal(filled[known], plane[known])
     assert np.abs(filled - plane)[10:30, 15:45].max() < 6
     assert np.isfinite(membrane(plane, np.zeros((40, 60), np.bool_))).all()
+
+
+def large_face(name: str) -> tuple[PlacedFace, Planes, PixelFormat, Mask]:
+    """A face four times as large as its crop, in the corner of a picture of odd size that is brighter to the right."""
+    fmt = pixel_format(name, 1, 0, 397)
+    y, x = np.mgrid[:397, :431]
+    whole = (60 + x / 4 + 20 * np.sin(y / 9) + 20 * np.sin(x / 7)).astype(fmt.dtype) << (fmt.bits - 8)
+    planes = [whole[:rows, :columns].copy() for rows, columns in fmt.plane_shapes(431, 397)]
+    placed = place(1, face(0, 121, 87, 280), FACE_TEMPLATE, 64, fmt, 431, 397)
+    assert placed is not None
+    return placed, planes, fmt, hidden_pixels([placed], 431, 397)
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv444p", "yuv420p10le"])
+def test_the_generator_never_sees_a_large_face(name: str) -> None:
+    """Its crop is made from a smaller picture: the face is out of that, too."""
+    placed, planes, fmt, hidden = large_face(name)
+    other = [plane.copy() for plane in planes]
+    other[0][hidden] = np.random.default_rng(0).integers(0, fmt.peak, int(hidden.sum()))
+    likeness = Likeness(np.zeros(8, np.float32), np.zeros((3, 64, 64), np.float32))
+    a, b = (request_for(placed, likeness, seen, fmt, hidden, 64) for seen in (planes, other))
+    np.testing.assert_array_equal(a.background, b.background)
+    np.testing.assert_array_equal(a.mask, b.mask)
+    assert (a.background[a.mask > 0] == REMOVED).all()
+    cover = np.zeros(hidden.shape, np.uint8)
+    cover[placed.region.rect.inside] = placed.region.cover
+    assert (a.mask[geometry.crop(cover * np.uint8(255), placed.matrix, 64) > 127] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv422p", "yuv444p"])
+def test_colours_met_at_half_the_resolution_are_those_met_at_the_whole(name: str) -> None:
+    placed, planes, fmt, hidden = large_face(name)
+    rect, picture = placed.region.rect, np.random.default_rng(0).integers(90, 190, (8, 8, 3)).astype(np.uint8)
+    picture = np.asarray(np.kron(picture, np.ones((8, 8, 1))), np.uint8)
+    painted = geometry.uncrop(picture, placed.matrix, rect).astype(np.float32)
+    met = painted + membrane(to_rgb(cut(planes, fmt, rect), fmt) - painted, ~hidden[rect.inside])
+    tile = fit_into(picture, placed, planes, fmt, hidden)
+    change = np.abs(tile - np.clip(met, 0, 255)) * placed.region.alpha[..., None]
+    # masks of finer chroma cut blocks in two, and those are left out
+    assert change.max() <= (1 if fmt.sx and fmt.sy else 6)
 
 
 def test_kept_tracks_stay_as_filmed(film: Path, tmp_path: Path) -> None:

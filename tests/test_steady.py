@@ -10,6 +10,7 @@ import pytest
 from revisage.models import layout
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE, REMOVED, face_mask, standard_landmarks
+from revisage.pipeline import steady as steady_module
 from revisage.pipeline.steady import Steady
 from revisage.pipeline.types import Image
 
@@ -114,3 +115,23 @@ def test_what_is_new_is_shown_at_once() -> None:
     furrowed = painted(110)
     furrowed[y - 2 : y + 3, x - 2 : x + 3] = 40
     assert steady(1, 3 / 25, furrowed, seen)[y, x, 0] < 60
+
+
+def test_a_window_around_the_face_gives_what_the_whole_crop_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown() -> list[Image]:
+        steady, first = Steady(), request()
+        views = (replace(first, landmarks=first.landmarks + np.float32([n, -n / 2])) for n in range(6))
+        return [steady(1, n / 25, grainy(n, 12.0), view) for n, view in enumerate(views)]
+
+    windowed = shown()
+    monkeypatch.setattr(steady_module, "_window", lambda landmarks, size: (slice(0, size), slice(0, size)))
+    for small, whole in zip(windowed, shown(), strict=True):
+        assert np.abs(small.astype(int) - whole).max() <= 1
+
+
+def test_a_face_outside_its_crop_is_left_as_painted() -> None:
+    steady, seen = Steady(), request()
+    for n, away in enumerate((0, 2 * SIZE, -2 * SIZE)):
+        view = replace(seen, landmarks=seen.landmarks + np.float32(away))
+        out = steady(1, n / 25, painted(90 + 10 * n), view)
+    np.testing.assert_array_equal(out, painted(110))
