@@ -2,9 +2,8 @@
 
 Landmark networks close eyes too little, and painters follow them too little in turn: on three clips lids moved a third
 to all of what was filmed, and lips a half to nine tenths; least of all where they moved by a fraction of a pixel. A new
-face that hardly blinks or speaks looks dead. Here lids go further from where a track's lids usually are, open mouths open
-further, and what lips do in a murmur is said more plainly than what they do in a shout; nothing else moves, least of all
-what decides which pixels are covered.
+face that hardly blinks or speaks looks dead. Here lids go further from where a track's lids usually are, and what lips do
+in a murmur is said more plainly, a shout as it is; nothing else moves, least of all what decides which pixels are covered.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from revisage.models import layout
 from revisage.pipeline.types import Float, Track
 
 LIDS = 1.5  # times a lid's distance from where it usually is
-LIPS = 1.1  # times a mouth's opening ...
-MURMUR = 1.2  # ... and times its distance from where it usually is, as long as that is ...
-SMALL = 0.03  # ... less than this, interocular distances
+MURMUR = 1.2  # times a mouth's distance from how open it usually is, as long as that is ...
+SMALL = 0.03  # ... less than this, interocular distances: so much is added
 _LEAST, _MOST = 0.1, 1.3  # of an eye's opening as it was found
 _PARTS = (layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_INNER)
 
@@ -47,7 +45,7 @@ def _moved(landmarks: Float, left: float, right: float, mouth: float) -> Float:
         moved[upper] = moved[lower] + (moved[upper] - moved[lower]) * factor
     upper, lower = layout.facing(layout.LIPS_INNER)
     found = max(float(_opening(landmarks, layout.LIPS_INNER)), 1e-6)
-    wanted = LIPS * found + MURMUR * SMALL * np.tanh((found - mouth) / SMALL)
+    wanted = found + MURMUR * SMALL * np.tanh((found - mouth) / SMALL)
     further = (moved[lower] - moved[upper]) * np.float32(max(wanted, 0.0) / found - 1)
     moved[lower] += further
     moved[layout.facing(layout.LIPS_OUTER)[1]] += further
