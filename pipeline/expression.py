@@ -2,8 +2,9 @@
 
 Landmark networks close eyes too little, and painters follow them too little in turn: on three clips lids moved a third
 to all of what was filmed, and lips a half to nine tenths; least of all where they moved by a fraction of a pixel. A new
-face that hardly blinks or speaks looks dead. Here lids go further from where a track's lids usually are, and what lips do
-in a murmur is said more plainly, a shout as it is; nothing else moves, least of all what decides which pixels are covered.
+face that hardly blinks or speaks looks dead. Here lids go further from where a track's lids usually are, and what lips
+do in a murmur is said more plainly, a shout as it is; nothing else moves, least of all what decides which pixels are
+covered.
 """
 
 from __future__ import annotations

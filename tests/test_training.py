@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from diffusers import UNet2DModel
 from test_canvas import sitter  # type: ignore[import-not-found]
 from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import landmarks, layout
 from revisage.models.appearance import Artist
+from revisage.models.device import choose_device
+from revisage.models.generator import load_generator
 from revisage.models.train.face import (
     CANVASES,
+    Canvas,
+    Networks,
     Painted,
     Row,
     beside_loss,
+    export,
     make_batch,
     moved,
     pace,
@@ -21,6 +30,7 @@ from revisage.models.train.face import (
     sample,
     tone_loss,
 )
+from revisage.models.train.mix import main
 from revisage.pipeline import geometry
 from revisage.pipeline.types import Float
 
@@ -97,3 +107,19 @@ def test_a_face_that_is_too_dark_counts_as_such(lent: Row) -> None:
     made.picture[1, :, (made.batch.look[1] != 0).any(dim=0)] -= 0.3
     assert tone_loss(made) > 0.005
     assert beside_loss(made) < 1e-6
+
+
+def test_two_folders_mix_into_one_that_loads(tmp_path: Path) -> None:
+    canvas = Canvas(64, 4, (32, 32, 32), width=8)
+    nets = [Networks(canvas), Networks(canvas)]
+    for name, net in zip("ab", nets, strict=True):
+        export(net, appearance(), tmp_path / name)
+    main([str(tmp_path / "a"), str(tmp_path / "b"), "--share", "0.25", "--out", str(tmp_path / "mixed")])
+    made = UNet2DModel.from_pretrained(tmp_path / "mixed/unet").state_dict()
+    for name, value in made.items():
+        a, b = (net.unet.state_dict()[name] for net in nets)
+        torch.testing.assert_close(value, 0.75 * a + 0.25 * b, atol=2e-3, rtol=2e-3)
+    load_generator(str(tmp_path / "mixed"), device=choose_device("cpu"), batch_size=1)
+    export(Networks(Canvas(64, 4, (32, 32, 64), width=8)), appearance(), tmp_path / "other")
+    with pytest.raises(ValueError, match="not of one training"):
+        main([str(tmp_path / "a"), str(tmp_path / "other"), "--out", str(tmp_path / "no")])
