@@ -17,8 +17,8 @@ from revisage.models import layout
 from revisage.pipeline.types import Float, Track
 
 LIDS = 1.5  # times a lid's distance from where it usually is
-MURMUR = 1.4  # times a mouth's distance from how open it usually is, as long as that is ...
-SMALL = 0.015  # ... less than this, interocular distances: so much is added
+MURMUR = 1.2  # times a mouth's distance from how open it usually is, as long as that is ...
+SMALL = 0.03  # ... less than this, interocular distances: so much is added
 _LEAST, _MOST = 0.1, 1.3  # of an eye's opening as it was found
 _PARTS = (layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_INNER)
 
