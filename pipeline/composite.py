@@ -116,8 +116,8 @@ def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat,
     rect = face.region.rect
     painted = geometry.uncrop(picture, face.matrix, rect)
     around = to_rgb_halved(cut(planes, fmt, rect), fmt)
-    light = membrane(around - _half(painted), ~any_in_block(hidden[rect.inside], 1, 1))
-    tile: Float = cv2.add(painted, _stretched(light, painted), dtype=cv2.CV_32F)
+    light = membrane(around - geometry.half_sized(painted), ~any_in_block(hidden[rect.inside], 1, 1))
+    tile: Float = cv2.add(painted, geometry.as_large_as(light, painted), dtype=cv2.CV_32F)
     return np.clip(tile, 0, 255, out=tile)
 
 
@@ -131,23 +131,13 @@ def membrane(difference: Float, known: Mask) -> Float:
     weights: Float = mask.astype(np.float32)
     levels = []
     while min(values.shape[:2]) > 1:
-        values, weights = _half(values), _half(weights)
+        values, weights = geometry.half_sized(values), geometry.half_sized(weights)
         levels.append((values, cv2.merge([weights] * 3)))  # one a channel: numpy is slow to spread one over three
     filled = values / max(float(weights.max()), 1e-6)
     for values, spread in reversed(levels[:-1]):
-        filled = values + _stretched(filled, values) * (1 - spread)
-    whole: Float = cv2.copyTo(difference, mask, _stretched(filled, difference))
+        filled = values + geometry.as_large_as(filled, values) * (1 - spread)
+    whole: Float = cv2.copyTo(difference, mask, geometry.as_large_as(filled, difference))
     return whole
-
-
-def _half(layer: Float | Image) -> Float:
-    """Means of two by two; of odd sides the last row or column counts more."""
-    size = ((layer.shape[1] + 1) // 2, (layer.shape[0] + 1) // 2)
-    return np.asarray(cv2.resize(layer, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _stretched(layer: Float, like: Float | Image) -> Float:
-    return np.asarray(cv2.resize(layer, like.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def blurred(face: PlacedFace, planes: Planes, fmt: PixelFormat) -> Float:

@@ -104,6 +104,17 @@ def _halved(length: int, least: int) -> int:
     return length // 2 if length >= 2 * least else length
 
 
+def half_sized(layer: Float | Image) -> Float:
+    """Means of two by two of (H, W) or (H, W, C); of odd sides the last row or column counts more."""
+    size = ((layer.shape[1] + 1) // 2, (layer.shape[0] + 1) // 2)
+    return np.asarray(cv2.resize(layer, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def as_large_as(layer: Float, like: Float | Image) -> Float:
+    """`layer` stretched over the pixels of `like`, smoothly."""
+    return np.asarray(cv2.resize(layer, like.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
 def uncrop(picture: Image, matrix: Float, rect: Rect) -> Image:
     """The part of the frame inside `rect` as the crop `picture` shows it: (h, w, 3) uint8.
 

@@ -23,6 +23,7 @@ import numpy as np
 from revisage.models import layout
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import face_mask
+from revisage.pipeline.geometry import as_large_as, half_sized
 from revisage.pipeline.types import Float, Image
 
 SLOWLY = 2.0  # seconds after which two thirds of a change of light are followed that the surroundings do not explain
@@ -73,11 +74,13 @@ def _following(painted: Float, landmarks: Float, last: Seen, elapsed: float, lig
     kept = _carried(last, landmarks, inside) * np.float32(light)
     kept = cv2.max(cv2.min(kept, new * np.float32(MOST)), new * np.float32(1 / MOST))  # numpy's clip is slow by arrays
     change = kept - new
-    broad = _broad(_half(change), parts.skin, len(painted))
-    detail = change - _like(broad, change)
+    broad = _broad(half_sized(change), parts.skin, len(painted))
+    detail = change - as_large_as(broad, change)
     finely = _share(elapsed, QUICKLY) * _alike(detail) * parts.still
     broadly = _share(elapsed, SLOWLY) * parts.face
-    new = new + detail * _like(_over_colours(finely), change) + _like(broad * _over_colours(broadly), change)
+    new = (
+        new + detail * as_large_as(_over_colours(finely), change) + as_large_as(broad * _over_colours(broadly), change)
+    )
     followed = painted.copy()
     followed[inside] = np.minimum(np.maximum(new, 0), 255)
     return followed
@@ -85,7 +88,7 @@ def _following(painted: Float, landmarks: Float, last: Seen, elapsed: float, lig
 
 def _alike(detail: Float) -> Float:
     """(h / 2, w / 2): 1 where the difference `detail` (h, w, 3) is grain, 0 where something is new."""
-    amount = _half(cv2.cvtColor(np.abs(detail), cv2.COLOR_RGB2GRAY))
+    amount = half_sized(cv2.cvtColor(np.abs(detail), cv2.COLOR_RGB2GRAY))
     return np.asarray(np.exp(-np.square(_smoothed(amount, 1.0) / NEW)), np.float32)
 
 
@@ -142,9 +145,9 @@ def _broad(change: Float, skin: Float, size: int) -> Float:
     At half its resolution, which is a quarter of that of the crop of side `size`.
     """
     sigma = size / BROAD / 4
-    weight, small = _half(skin), _half(change * _over_colours(skin))
+    weight, small = half_sized(skin), half_sized(change * _over_colours(skin))
     spread = np.maximum(_smoothed(weight, sigma), np.float32(1e-3))
-    return _like(_smoothed(small, sigma) / _over_colours(spread), change)
+    return as_large_as(_smoothed(small, sigma) / _over_colours(spread), change)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,17 +176,6 @@ class _Parts:
             for part, sigma in ((hull, side / 40), (within, side / 64), (lively, 0.6))
         )
         return cls(face, skin, skin * (1 - moving))
-
-
-def _half(values: Float) -> Float:
-    """Means of two by two; of odd sides the last row or column counts more."""
-    size = (-(-values.shape[1] // 2), -(-values.shape[0] // 2))
-    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _like(values: Float, picture: Float) -> Float:
-    """`values` as large as `picture`."""
-    return np.asarray(cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _over_colours(values: Float) -> Float:
