@@ -777,7 +777,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
     parser.add_argument("--speech", type=float, default=4.0, help="weight of the openings' change between frames")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the recognizer's maps")
-    parser.add_argument("--tone", type=float, default=0.5, help="weight of its light and tone under a lent look")
+    parser.add_argument("--tone", type=float, default=0.5, help="weight of a face's light and tone under a lent look")
     parser.add_argument("--beside", type=float, default=0.5, help="weight of what is beside a face under a lent look")
     parser.add_argument("--views", type=float, default=0.3, help="weight of the change from one frame to the next")
     parser.add_argument("--mouth", type=float, default=1.0, help="weight of what is between the lips")

@@ -39,8 +39,8 @@ def _mean(earlier: Path, later: Path, share: float) -> dict[str, Tensor]:
 def main(given: Sequence[str] | None = None) -> None:
     """Of the command line, or `given`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("earlier", type=Path)
-    parser.add_argument("later", type=Path)
+    parser.add_argument("earlier", type=Path, help="a folder that training exported")
+    parser.add_argument("later", type=Path, help="another one, of the same training")
     parser.add_argument("--share", type=float, default=0.5, help="of the later one, 0 to 1")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(given)
