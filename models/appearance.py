@@ -27,8 +27,8 @@ from revisage.models.warp import places
 from revisage.pipeline.types import Float
 
 SIDE = 128  # of the picture in which all faces have one shape, pixels
-STRENGTH = 1.2  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
-CHOOSY = 3.0  # how much more the most alike portraits count: a mix is as if of about twenty in equal parts
+STRENGTH = 1.0  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
+CHOOSY = 6.0  # how much more the most alike portraits count: a mix is as if of about three in equal parts
 MOST = 0.7  # how far a look departs from the mean face in any place; a hundredth of the portraits' pixels go beyond 0.5
 _REMEMBERED = 64  # pictures of codes
 
@@ -97,14 +97,21 @@ class Artist:
     def someone(self, code: Float) -> Float:
         """Who a drawn code (code size,) is: a look of the same size, of the same strength for everybody.
 
-        The portraits, mixed by how much they resemble the code: one step of retrieval from a modern Hopfield network
-        (Ramsauer et al., *Hopfield Networks is All You Need*, ICLR 2021, equation 3). A small change of a code is a
-        small change of the look.
+        The portraits, mixed by their `shares`. A small change of a code is a small change of the look. What is left of
+        many portraits is little more than the mean face, at full strength a caricature; so the mix is of few.
+        """
+        mixed = self.shares(code) @ self._people
+        return np.asarray(mixed * (STRENGTH / max(float(np.sqrt(np.square(mixed).mean())), 1e-6)), np.float32)
+
+    def shares(self, code: Float) -> Float:
+        """How much of each portrait (N,) there is in whom a drawn code (code size,) is; they sum to 1.
+
+        One step of retrieval from a modern Hopfield network (Ramsauer et al., *Hopfield Networks is All You Need*,
+        ICLR 2021, equation 3).
         """
         alike = CHOOSY * (self._directions @ np.asarray(code, np.float32))
         shares = np.exp(alike - alike.max())
-        mixed = shares @ self._people
-        return np.asarray(mixed * (STRENGTH / max(float(np.sqrt(np.square(mixed).mean())), 1e-6)), np.float32)
+        return np.asarray(shares / shares.sum(), np.float32)
 
     def portrait(self, code: Float) -> Float:
         """(SIDE, SIDE, 3) float32 of a look (code size,): logarithms of colour over light, in the mean shape.

@@ -67,3 +67,24 @@ def test_codes_decide_and_repeat() -> None:
     np.testing.assert_allclose(found.std(0), 0.95, atol=0.12)  # of a normal distribution cut off at two
     assert np.abs(np.corrcoef(found.T) - np.eye(len(NAMES))).max() < 0.2
     assert proportions(codes[0], 0.0) == Proportions()
+
+
+def test_a_broad_smile_is_not_made_broader(face: Float) -> None:
+    def width(points: Float) -> float:
+        return float(np.ptp(points[layout.LIPS_OUTER, 0])) / float(layout.interocular(points))
+
+    lips = np.r_[layout.LIPS_OUTER, layout.LIPS_INNER]
+    smiles = []
+    for stretch in np.linspace(1.0, 2.0, 21):
+        smile = face.copy()
+        smile[lips, 0] = smile[lips, 0].mean() + (smile[lips, 0] - smile[lips, 0].mean()) * stretch
+        smiles.append(smile)
+    before = np.array([width(smile) for smile in smiles])
+    wider, narrower = (
+        np.array([width(reshaped(smile, Proportions(mouth_width=by))) for smile in smiles]) for by in (0.17, -0.17)
+    )
+    assert before[0] < 0.8 and before[-1] > 1.1
+    np.testing.assert_allclose(wider[before < 0.78], 1.17 * before[before < 0.78], rtol=1e-3)
+    np.testing.assert_allclose(wider[before > 1.03], before[before > 1.03], rtol=1e-3)
+    assert (np.diff(wider) > 0).all(), "who smiles more smiles more"
+    np.testing.assert_allclose(narrower, 0.83 * before, rtol=1e-3)

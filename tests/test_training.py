@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,12 @@ from revisage.models.train.face import (
     Networks,
     Painted,
     Row,
+    Teachers,
+    album,
     beside_loss,
+    collared,
     export,
+    lessons,
     make_batch,
     moved,
     pace,
@@ -123,3 +128,58 @@ def test_two_folders_mix_into_one_that_loads(tmp_path: Path) -> None:
     export(Networks(Canvas(64, 4, (32, 32, 64), width=8)), appearance(), tmp_path / "other")
     with pytest.raises(ValueError, match="not of one training"):
         main([str(tmp_path / "a"), str(tmp_path / "other"), "--out", str(tmp_path / "no")])
+
+
+class Colours(torch.nn.Module):
+    """In place of a recognizer: takes people for the colours of their pictures' quarters."""
+
+    def person(self, crops: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(crops, 2).flatten(1)
+
+
+def test_a_lent_face_is_to_be_taken_for_whom_it_was_mixed_of() -> None:
+    people = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)).round() * 2 - 1
+    people = torch.nn.functional.interpolate(people[..., :2, :2], size=(16, 16))
+    teachers = Teachers(Colours(), CANVASES[128], people)  # type: ignore[arg-type]
+    who = torch.eye(6)[[2, 4]]
+    right, wrong = (teachers.person_loss(people[rows], who) for rows in ([2, 4], [4, 2]))
+    assert right < 0.5 < wrong
+    mixed = torch.tensor([[0.5, 0.5, 0, 0, 0, 0]])
+    assert teachers.person_loss((people[:1] + people[1:2]) / 2, mixed) < teachers.person_loss(people[2:3], mixed)
+
+
+def test_portraits_are_found_for_the_looks_and_others_refused() -> None:
+    model = appearance()
+    artist = Artist(model)
+    sitters = [replace(sitter(CANVAS), code=look.numpy(), pixels=np.full_like(sitter(CANVAS).pixels, 20 * i))
+               for i, look in enumerate(model.people)]  # fmt: skip
+    order = np.random.default_rng(0).permutation(len(sitters))
+    crops = album([sitters[i] for i in order], model, artist, CANVAS)
+    np.testing.assert_allclose((crops.mean((1, 2, 3)) + 1) * 127.5, 20 * np.arange(len(sitters)), atol=0.1)
+    with pytest.raises(SystemExit, match="other portraits"):
+        album(sitters[1:], model, artist, CANVAS)
+
+
+def test_a_lesson_says_of_whom_lent_faces_are_mixed() -> None:
+    artist = Artist(appearance())
+    lesson = next(lessons([sitter(CANVAS)] * 3, artist, CANVAS, size=2, lent=1, seed=0))
+    assert len(lesson.batch.clean) == 4 and lesson.went.shape == (1, 128, 128, 2)
+    assert lesson.who.shape == (1, len(appearance().people)) and lesson.who.sum() == pytest.approx(1)
+    assert (lesson.batch.look[2] - lesson.batch.look[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("canvas", list(CANVASES.values()), ids=str)
+def test_collars_reach_the_chin_and_leave_the_face_alone(canvas: Canvas) -> None:
+    row = sample(sitter(canvas), Artist(appearance()), canvas, np.random.default_rng(3), augment=False)
+    chin, mouth = row.landmarks[layout.OVAL, 1].max(), row.landmarks[layout.LIPS_OUTER, 1].max()
+    shades = []
+    for seed in range(30):
+        dressed = collared(row.picture, row.landmarks, np.random.default_rng(seed))
+        changed = np.abs(dressed.astype(int) - row.picture).max(-1) > 8
+        middle = changed[:, canvas.size // 2]
+        assert not changed[: round(float(mouth))].any()
+        assert not middle[: round(float(chin))].any()
+        below = round(float(chin + 0.5 * layout.interocular(row.landmarks)))
+        assert middle[below:].mean() > 0.7, "no neck is left to be seen"
+        shades.append(dressed[-1].mean())
+    assert np.min(shades) < 40 and np.max(shades) > 150

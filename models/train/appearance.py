@@ -3,7 +3,7 @@
 Faces are warped to the mean shape by their landmarks and made symmetric. Of the logarithm of their colours, what nine
 spherical harmonics of the surface can explain is light (Basri & Jacobs, *Lambertian Reflectance and Linear Subspaces*,
 PAMI 25(2), 2003), together with the skin's tone; the rest has principal components. Turned heads, sunglasses, hands and
-hair are left out of the fit. Knows no network.
+hair are left out of the fit, beards and paint out of the looks to be mixed. Knows no network.
 
     python -m revisage.models.train.appearance FOLDER --out DIR [--sheet PNG]
 """
@@ -36,7 +36,9 @@ FRONTAL = 0.25  # logarithm of the ratio of the face's halves up to which it loo
 SHADOW = 0.04  # of full scale, added before taking the logarithm
 CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
 FURTHEST = 2.5  # mean squared component beyond which a face is no face
+BEARDLESS, BARE_EYED, PALE_LIPPED = 0.65, 0.85, 0.9  # of the people whose looks are mixed; see `unadorned`
 NOISE = 0.12  # what a code leaves unexplained, logarithm; with standard-normal codes it decides how far a fit may go
+_ADORNED = ((layout.LIPS_OUTER,), (layout.EYE_LEFT, layout.EYE_RIGHT))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +155,7 @@ def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> A
 
 def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould) -> Appearance:
     """`appearance` with the looks of `portraits`, without the tenth that it describes worst (glasses, hands), the most
-    colourful tenth (paint), and the extremes.
+    colourful tenth (paint), the extremes, and what is adorned.
     """
     read = [read_code(portrait, mould, appearance) for portrait in portraits]
     codes, unlike = np.stack([code for code, _ in read]), np.array([rest for _, rest in read])
@@ -163,9 +165,33 @@ def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould)
     plain = (unlike < np.quantile(unlike, 0.9)) & (colour < np.quantile(colour, 0.9))
     plain &= (np.abs(codes).max(1) < 4.5) & (np.linalg.norm(codes, axis=1) < 10.5)
     parts = [getattr(appearance, name).float().numpy() for name in ("mean", "basis")]
-    shape, numbers = appearance.shape.float().numpy() * SIDE, (appearance.triangles.numpy(), appearance.pixels.numpy())
-    full: Appearance = Appearance.of(shape, *numbers, *parts, codes[plain])
+    shape: Float = np.asarray(appearance.shape.float().numpy() * SIDE, np.float32)
+    numbers = (appearance.triangles.numpy(), appearance.pixels.numpy())
+    codes = codes[plain]
+    artist = Artist(Appearance.of(shape, *numbers, *parts, codes))
+    bare = unadorned(np.stack([artist.portrait(code) for code in codes]), shape)
+    full: Appearance = Appearance.of(shape, *numbers, *parts, codes[bare])
     return full
+
+
+def unadorned(looks: Float, shape: Float) -> Mask:
+    """(N,): whose looks (N, SIDE, SIDE, 3) have no beard, no painted lids and no painted lips, by the standards of all.
+
+    Nobody knows on whom a look will be: a moustache or a lipstick that suits its portrait is a mask on many others.
+    """
+    drawn, light = np.abs(looks).max((0, 3)) > 0, looks.mean(-1)
+    departure = np.stack([cv2.GaussianBlur(one, (0, 0), 3) for one in light - light.mean(0)])
+    lips, lids = (sum(_filled(shape[part]) for part in parts) for parts in _ADORNED)
+    around_lips = (cv2.dilate(lips, np.ones((5, 5), np.uint8)) == 0) & drawn
+    around_lips[: round(float(shape[layout.NOSTRILS, 1].max())) + 2] = False
+    around_lids = cv2.dilate(lids, np.ones((17, 17), np.uint8)) > cv2.dilate(lids, np.ones((3, 3), np.uint8))
+    around_lids[: round(float(shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].max()))] = False
+    beard, paint = (np.square(departure[:, where]).mean(1) for where in (around_lips, around_lids))
+    tint = (looks[..., 0] - looks[..., 1:].mean(-1))[:, lips > 0].mean(1)
+    shade = light[:, lips > 0].mean(1)
+    lipstick = np.square((tint - tint.mean()) / tint.std()) + np.square((shade - shade.mean()) / shade.std())
+    measures = ((beard, BEARDLESS), (paint, BARE_EYED), (lipstick, PALE_LIPPED))
+    return np.asarray(np.all([of < np.quantile(of, share) for of, share in measures], axis=0))
 
 
 def _without_light(looks: Float, mould: Mould) -> Float:

@@ -55,9 +55,11 @@ BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that 
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops; pixels of `SIZE`
 MOUTH = (12, 24)  # pixels of the patch on which mouths are compared, height and width
+CERTAIN = 10  # inverse temperature of whom the recognizer sees
 OPENINGS = 4  # how much an error of an opening counts beside one of a place
 SYLLABLE = 0.12  # how far lips part within a few frames, most of them less; interocular distances
 HAZY = 0.4  # share of the portraits with less contrast, as films have it that are flatly lit or taken through a haze
+COLLARS = 0.35  # share of the portraits whose clothes reach the chin; without them dark clothes meant dark skin
 BLINKS = 0.15  # share of the portraits whose eyes are closed, more or less
 UNLIKE = 0.08  # share of the portraits left out: what their codes say of them is furthest from what is seen
 
@@ -218,6 +220,8 @@ def sample(portrait: Sitter, artist: Artist, canvas: Canvas, rng: np.random.Gene
     points = geometry.transform(points, matrix)
     if augment and rng.random() < BLINKS:
         picture, points = blinked(picture, points, min(1.0, rng.uniform(0.3, 1.3)))
+    if augment and rng.random() < COLLARS:
+        picture = collared(picture, points, rng)
     if augment:
         picture = _degrade(_colour(picture, rng, 0.15), canvas, rng)
         points = points + rng.normal(0, rng.uniform(0, 0.6 * canvas.unit), points.shape).astype(np.float32)
@@ -318,6 +322,29 @@ def _grid_of(pixels: Float, matrix: Float, size: int) -> Float:
     return (2 * geometry.transform(pixels, matrix) + 1) / size - 1
 
 
+def collared(picture: Image, points: Float, rng: np.random.Generator) -> Image:
+    """A crop (S, S, 3) with clothes up to the chin, of any colour, mostly dark: no neck says what skin is like."""
+    size, unit = len(picture), float(layout.interocular(points))
+    oval, mouth = points[layout.OVAL], float(points[layout.LIPS_OUTER, 1].mean())
+    jaw = oval[oval[:, 1] > mouth]
+    jaw, chin = jaw[np.argsort(jaw[:, 0])], float(jaw[:, 1].max())
+    edge = np.maximum(jaw, (-np.inf, chin - rng.uniform(0, 0.5) * unit))
+    edge[:, 1] += rng.uniform(0.05, 0.4) * unit
+    (left, right), down = edge[[0, -1]], rng.uniform(0.2, 1.0) * unit
+    out = rng.uniform(0.2, 0.9) * unit
+    shoulders = [(left[0] - out, left[1] + down), *edge, (right[0] + out, right[1] + down)]
+    outline = np.array([(-size, size * 2), (-size, left[1] + 2 * down), *shoulders, (size * 2, right[1] + 2 * down),
+                        (size * 2, size * 2)])  # fmt: skip
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
+    share = cv2.GaussianBlur(mask, (0, 0), 0.02 * unit + 0.3).astype(np.float32)[..., None] / 255
+    grey = rng.uniform(5, 70) if rng.random() < 0.6 else rng.uniform(20, 230)
+    folds = cv2.resize(rng.normal(1, 0.12, (4, 9)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    cloth = (grey + rng.normal(0, 12, 3)) * folds[..., None]
+    dressed: Image = np.clip(picture * (1 - share) + cloth * share, 0, 255).astype(np.uint8)
+    return dressed
+
+
 def _ellipse(points: Float, canvas: Canvas, rng: np.random.Generator) -> Gray:
     low, high = points.min(0), points.max(0)
     centre, half = (low + high) / 2 + rng.normal(0, 3 * canvas.unit, 2), (high - low) / 2 * rng.uniform(1.0, 1.5, 2)
@@ -372,23 +399,32 @@ def _tensor(pictures: Any) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def batches(
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What one training step learns from: B portraits, D of them painted as somebody else, and those a frame later."""
+
+    batch: Batch  # (B + D + D rows), in this order
+    went: Tensor  # (D, S, S, 2), where the lent faces' pixels went
+    who: Tensor  # (D, N), how much of each portrait that the appearance knows there is in them
+
+
+def lessons(
     portraits: list[Sitter], artist: Artist, canvas: Canvas, size: int, lent: int, seed: int
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Endless augmented batches of `size` portraits; `lent` more rows show the first ones with somebody else to paint,
-    and as many again what these look like a frame later, with where their pixels went: (lent, S, S, 2).
+) -> Iterator[Lesson]:
+    """Endless and augmented, of `size` portraits and `lent` of them with somebody else to paint.
 
     The next one is made while this one is learnt.
     """
     rng = np.random.default_rng(seed)
 
-    def rows() -> tuple[Batch, Tensor]:
+    def rows() -> Lesson:
         chosen = rng.choice(len(portraits), size, replace=False)
         own = [sample(portraits[i], artist, canvas, rng) for i in chosen]
         others = [recast(row, _drawn(rng, portraits[0]), artist) for row in own[:lent]]
         later = [moved(row, artist, canvas, rng) for row in others]
-        went = torch.from_numpy(np.stack([places for _, places in later]))
-        return make_batch([*own, *others, *(row for row, _ in later)]), went
+        went, who = [places for _, places in later], [artist.shares(row.code) for row in others]
+        batch = make_batch([*own, *others, *(row for row, _ in later)])
+        return Lesson(batch, torch.from_numpy(np.stack(went)), torch.from_numpy(np.stack(who)))
 
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(rows)
@@ -515,11 +551,29 @@ def _openings(points: Tensor) -> Tensor:
 
 
 class Teachers(nn.Module):
-    """What is needed beside `Networks`: a critic, eyes for landmarks, eyes for faces."""
+    """What is needed beside `Networks`: a critic, eyes for landmarks, eyes for faces and for persons."""
 
-    def __init__(self, recognizer: Recognizer, canvas: Canvas) -> None:
+    people: Tensor  # (N, 1024), whom the recognizer sees in each portrait that looks are mixed of, from `middle`
+    middle: Tensor  # (1024,)
+
+    def __init__(self, recognizer: Recognizer, canvas: Canvas, crops: Tensor) -> None:
+        """`crops` (N, 3, S, S): these portraits."""
         super().__init__()
         self.critic, self.features, self.recognizer = Critic(canvas.critic), FaceFeatures(), recognizer
+        with torch.inference_mode():
+            people = torch.cat([recognizer.person(some) for some in torch.split(crops, 32)])
+        self.register_buffer("middle", people.mean(0))
+        self.register_buffer("people", F.normalize(people - people.mean(0)))
+
+    def person_loss(self, lent: Tensor, who: Tensor) -> Tensor:
+        """Whether lent faces (D, 3, S, S) are taken for the portraits that they were mixed of, by `who` (D, N).
+
+        Cross-entropy over all portraits, as recognizers are trained (Wang et al., *NormFace*, 2017). Without it two keys
+        grow alike while everything else improves: nothing else says that a lent face is somebody.
+        """
+        with torch.autocast("cpu", enabled=False):
+            seen = F.normalize(self.recognizer.person(lent) - self.middle)
+            return F.cross_entropy(seen @ self.people.T * CERTAIN, who)
 
     def seen(self, picture: Tensor, batch: Batch, same: Augmentation) -> tuple[Tensor, list[Tensor]]:
         """`picture` (B, 3, S, S), painted or not, in the place of `batch`, as the critic sees it."""
@@ -547,13 +601,13 @@ def learn(
     teachers: Teachers,
     painter: Optimizer,
     judge: Optimizer,
-    batch: Batch,
-    went: Tensor,
+    lesson: Lesson,
     args: argparse.Namespace,
     *,
     judging: bool = True,
 ) -> dict[str, float]:
     """One step of the painter, and if `judging` one of the critic. Returns the weighted parts of their losses."""
+    batch = lesson.batch
     own = batch.take(slice(args.batch))
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         made = painted(nets, batch, alphas(), args)
@@ -574,7 +628,8 @@ def learn(
         "looks": args.looks * likeness(real[1], [m[: made.known] for m in fake[1]]),
         "tone": args.tone * tone_loss(made),
         "beside": args.beside * beside_loss(made),
-        "views": args.views * view_loss(made, went),
+        "views": args.views * view_loss(made, lesson.went),
+        "person": args.person * teachers.person_loss(made.picture[made.known : judged_rows], lesson.who),
         "mouth": args.mouth * mouth_loss(made),
         "real": args.real * realism(judged),
     }
@@ -667,6 +722,22 @@ def studio(args: argparse.Namespace) -> Studio:
     return Studio(appearance, portraits, load(kept_out, mould, appearance, canvas))
 
 
+def album(portraits: Sequence[Sitter], appearance: Appearance, artist: Artist, canvas: Canvas) -> Tensor:
+    """(N, 3, S, S): the portraits whose looks `appearance` mixes, in its order.
+
+    Raises `SystemExit` when they are not among `portraits`.
+    """
+    looks, codes = appearance.people.numpy(), np.stack([sitter.code for sitter in portraits])
+    nearest = np.array([np.square(codes - look).sum(1).argmin() for look in looks])
+    if np.abs(codes[nearest] - looks).max() > 0.02:  # half precision
+        raise SystemExit(
+            "the start folder's looks are of other portraits: fit them anew with models/train/appearance.py"
+        )
+    rng = np.random.default_rng()
+    rows = (sample(portraits[i], artist, canvas, rng, augment=False) for i in nearest)
+    return _tensor([row.picture for row in rows])
+
+
 def train(args: argparse.Namespace, people: Studio) -> None:
     """Run until `--steps` or `--minutes`, saving as it goes."""
     canvas, appearance, portraits, held_out = CANVASES[args.size], people.appearance, people.portraits, people.held_out
@@ -678,7 +749,8 @@ def train(args: argparse.Namespace, people: Studio) -> None:
     _start_from(nets, args.start)
     nets.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(nets).requires_grad_(False)
-    teachers = Teachers(Recognizer(args.recognizer), canvas)
+    crops = album(portraits, appearance, artist, canvas)
+    teachers = Teachers(Recognizer(args.recognizer), canvas, crops)
     teachers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     painter = _optimizer({nets.unet: args.rate, nets.refiner: 2 * args.rate})
     judge = _optimizer({teachers.critic: 3 * args.rate})
@@ -687,11 +759,11 @@ def train(args: argparse.Namespace, people: Studio) -> None:
     step = _resume(run / "last.pt", parts)
     began, seen = time.monotonic(), step
     sums: dict[str, float] = {}
-    for batch, went in batches(portraits, artist, canvas, args.batch, args.lent, seed=step):
+    for lesson in lessons(portraits, artist, canvas, args.batch, args.lent, seed=step):
         for group in (*painter.param_groups, *judge.param_groups):
             group["lr"] = group["full"] * pace(step - seen, _progress(step, began, args), args.cool)
         judging = step % args.judge_every == 0
-        losses = learn(nets, teachers, painter, judge, batch, went, args, judging=judging)
+        losses = learn(nets, teachers, painter, judge, lesson, args, judging=judging)
         step += 1
         _follow(average, nets, min(args.ema, (step + 1) / (step + 10)))
         sums |= {k: sums.get(k, v) * 0.98 + v * 0.02 for k, v in losses.items()}
@@ -777,6 +849,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--maps", type=float, default=0.15, help="weight of the landmark network's maps")
     parser.add_argument("--speech", type=float, default=4.0, help="weight of the openings' change between frames")
     parser.add_argument("--looks", type=float, default=0.2, help="weight of the recognizer's maps")
+    parser.add_argument("--person", type=float, default=0.05, help="weight of whom a lent face is taken for")
     parser.add_argument("--tone", type=float, default=0.5, help="weight of a face's light and tone under a lent look")
     parser.add_argument("--beside", type=float, default=0.5, help="weight of what is beside a face under a lent look")
     parser.add_argument("--views", type=float, default=0.3, help="weight of the change from one frame to the next")

@@ -21,6 +21,9 @@ BLOCKS = 13
 _STRIDES = {2: 2, 4: 2, 6: 2, 12: 2}  # of the depthwise layers, by number from 1
 _STAGES = (2, 6, 10, 22)  # layers after which maps are taken: the last ones of strides 2, 4, 8, all but two of 16
 _MEAN = (103.939, 116.779, 123.68)  # blue, green, red
+# The middle of a face crop, enlarged. Of nine ways to cut 107 held-out portraits out, the one whose distances went best
+# with dlib's (correlation 0.62; 0.18 for the whole crop at 112 pixels) among those no dearer.
+_MIDDLE, _SIDE = 0.625, 160
 
 
 class Recognizer(nn.Module):
@@ -38,14 +41,26 @@ class Recognizer(nn.Module):
 
     def stages(self, pictures: Tensor) -> list[Tensor]:
         """At strides 2, 4, 8 and 16: (B, 64 … 512, S / stride, S / stride)."""
+        maps = self._maps(pictures, _STAGES[-1] + 1)
+        return [maps[i] for i in _STAGES]
+
+    def person(self, crops: Tensor) -> Tensor:
+        """Who is seen in face crops: (B, 1024), from grey levels, since skin's tone is the surroundings' business."""
+        margin = round((1 - _MIDDLE) / 2 * crops.shape[-1])
+        grey = crops[..., margin:-margin, margin:-margin].mean(1, keepdim=True)
+        large = F.interpolate(grey, (_SIDE, _SIDE), mode="bilinear", align_corners=False)
+        return self._maps(large.expand(-1, 3, -1, -1), len(self.layers))[-1].mean((2, 3))
+
+    def _maps(self, pictures: Tensor, count: int) -> list[Tensor]:
+        """Of the first `count` layers."""
         x = (pictures.flip(1) + 1) * 127.5 - torch.tensor(_MEAN).view(3, 1, 1)
         maps: list[Tensor] = []
-        for layer in self.layers[: _STAGES[-1] + 1]:
+        for layer in self.layers[:count]:
             # TensorFlow's padding: a stride of two pads below and at the right only.
             x = F.pad(x, (0, 1, 0, 1)) if layer.stride == (2, 2) else x
             x = F.relu6(layer(x))
             maps.append(x)
-        return [maps[i] for i in _STAGES]
+        return maps
 
 
 def _convolution(weights: Mapping[str, Tensor], name: str, stride: int = 1) -> nn.Conv2d:

@@ -1,6 +1,6 @@
 """`revisage anonymize --method blur` against `deface` on the same clips, whole processes in turn.
 
-    python tests/benchmarks/deface_ratio.py CLIP [CLIP ...] [--runs N]
+    python tests/benchmarks/deface_ratio.py CLIP [CLIP ...] [--runs N] [--height LINES]
 
 Both use CenterFace on ONNX Runtime with all threads, at the same detection size, and write H.264. The last line is one
 JSON object, what revisage takes over what deface takes (below 1: revisage is faster), medians of wall and CPU time for
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,30 +41,15 @@ def detection_size(clip: Path) -> str:
     return f"{first.width}x{first.height}"
 
 
-def compare(clip: Path, runs: int) -> dict[str, float]:
-    """Ratios for every way and length of the clip."""
-    found: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        key, out = f"{folder}/key", f"{folder}/out.mp4"
-        run([*REVISAGE, "keygen", "-o", key])()
-        for repeats, copy in ratios.copies(clip, Path(folder)):
-            base = run(
-                [
-                    *DEFACE,
-                    str(copy),
-                    "-o",
-                    f"{folder}/deface.mp4",
-                    "--backend",
-                    "onnxrt",
-                    "--scale",
-                    detection_size(copy),
-                ]
-            )
-            common = ["anonymize", str(copy), "-o", out, "--method", "blur", "--detector", "centerface", "--overwrite"]
-            ways = {name: run([*REVISAGE, *common, "--key", key, *options]) for name, options in WAYS.items()}
-            for name, value in ratios.medians(base, ways, runs).items():
-                found[f"{name} x{repeats}"] = value
-    return found
+def compare(clip: Path, folder: Path, runs: int) -> dict[str, float]:
+    """Ratios for every way."""
+    key, out = folder / "key", folder / "out.mp4"
+    if not key.exists():
+        run([*REVISAGE, "keygen", "-o", str(key)])()
+    deface = [str(clip), "-o", str(folder / "deface.mp4"), "--backend", "onnxrt", "--scale", detection_size(clip)]
+    common = ["anonymize", str(clip), "-o", str(out), "--method", "blur", "--detector", "centerface", "--overwrite"]
+    ways = {name: run([*REVISAGE, *common, "--key", str(key), *options]) for name, options in WAYS.items()}
+    return ratios.medians(run([*DEFACE, *deface]), ways, runs)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the pipeline costs beside its networks: all but detector and generator, against a plain decode and encode.
 
-    python tests/benchmarks/overhead.py CLIP [CLIP ...] [--runs N]
+    python tests/benchmarks/overhead.py CLIP [CLIP ...] [--runs N] [--height LINES]
 
 Both sides run in turn in one process with the same encoder settings. The pipeline's side is both passes with detections
 recorded beforehand and a generator that gives every face the same picture, with nothing sealed and with the default
@@ -9,7 +9,6 @@ seal. The last line is one JSON object of ratios, wall time and CPU time.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -99,17 +98,11 @@ def pipeline(clip: Path, out: Path, detector: Recorded, seal: str) -> None:
         raise SystemExit(f"{report.fallbacks} of {report.faces} faces fell back to grey: this measures nothing")
 
 
-def compare(clip: Path, runs: int) -> dict[str, float]:
-    """Ratios with nothing sealed and with the default seal, for every length of the clip."""
-    found: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.mkv"
-        for repeats, copy in ratios.copies(clip, Path(folder)):
-            base, detector = partial(plain, copy, out.with_name("plain.mkv")), Recorded(copy)
-            ways = {seal: partial(pipeline, copy, out, detector, seal) for seal in ("off", "visual")}
-            for name, value in ratios.medians(base, ways, runs).items():
-                found[f"{name} x{repeats}"] = value
-    return found
+def compare(clip: Path, folder: Path, runs: int) -> dict[str, float]:
+    """Ratios with nothing sealed and with the default seal."""
+    out, detector = folder / "out.mkv", Recorded(clip)
+    ways = {seal: partial(pipeline, clip, out, detector, seal) for seal in ("off", "visual")}
+    return ratios.medians(partial(plain, clip, folder / "plain.mkv"), ways, runs)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -32,14 +33,14 @@ def spent(work: Callable[[], object]) -> Spent:
     return Spent(wall, sum(after[:4]) - sum(before[:4]))
 
 
-def copies(clip: Path, folder: Path) -> Iterable[tuple[int, Path]]:
-    """`clip` shown once and more often, as H.264 of high quality at a constant rate.
+def copies(clip: Path, folder: Path, height: int | None) -> Iterable[tuple[int, Path]]:
+    """`clip` shown once and more often, as H.264 of high quality at a constant rate, enlarged to `height` where given.
 
     Some programs add frames where times vary.
     """
     for repeats in REPEATS:
         copy = folder / f"{repeats}.mp4"
-        _write(copy, (picture for _ in range(repeats) for picture in _pictures(clip)))
+        _write(copy, (picture for _ in range(repeats) for picture in _pictures(clip, height)))
         yield repeats, copy
 
 
@@ -55,13 +56,22 @@ def medians(base: Callable[[], object], ways: dict[str, Callable[[], object]], r
     return {name: round(statistics.median(values[1:]), 2) for name, values in times.items()}
 
 
-def main(about: str, compare: Callable[[Path, int], dict[str, float]]) -> None:
-    """Run `compare` on every clip named on the command line; the last line is one JSON object."""
+def main(about: str, compare: Callable[[Path, Path, int], dict[str, float]]) -> None:
+    """Run `compare` (a copy, a folder to write to, how many runs count) on copies of every clip named on the command
+    line; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--runs", type=int, default=5, help="counted runs, after one that warms up")
+    parser.add_argument("--height", type=int, help="enlarge the clips to this many lines first")
     args = parser.parse_args()
-    print(json.dumps({clip.name: compare(clip, args.runs) for clip in args.clips}))
+    report: dict[str, dict[str, float]] = {}
+    for clip in args.clips:
+        found = report.setdefault(clip.name, {})
+        with tempfile.TemporaryDirectory() as folder:
+            for repeats, copy in copies(clip, Path(folder), args.height):
+                compared = compare(copy, Path(folder), args.runs)
+                found |= {f"{name} x{repeats}": value for name, value in compared.items()}
+    print(json.dumps(report))
 
 
 def _write(copy: Path, pictures: Iterable[Any]) -> None:
@@ -76,6 +86,9 @@ def _write(copy: Path, pictures: Iterable[Any]) -> None:
         sink.mux(stream.encode(None))
 
 
-def _pictures(clip: Path) -> Iterable[Any]:
+def _pictures(clip: Path, height: int | None) -> Iterable[Any]:
     with av.open(str(clip)) as source:
-        yield from source.decode(source.streams.video[0])
+        stream = source.streams.video[0]
+        width = None if height is None else round(height * stream.width / stream.height / 2) * 2
+        for picture in source.decode(stream):
+            yield picture.reformat(width, height, interpolation="BICUBIC")
