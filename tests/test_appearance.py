@@ -117,7 +117,7 @@ def test_beards_and_paint_are_no_looks_to_mix(part: str) -> None:
     chin, middle = float(shape[layout.OVAL, 1].max()), float(lips[:, 0].mean())
     places = {
         "beard": ((middle - 15, lips[:, 1].max() + 4), (middle + 15, chin - 4)),
-        "lids": (eye.min(0) - (0, 6), eye.max(0) + (0, 6)),
+        "lids": (eye.min(0) - np.array([0, 6]), eye.max(0) + np.array([0, 6])),
         "lips": (lips.min(0), lips.max(0)),
     }
     (left, top), (right, bottom) = np.asarray(places[part], int)

@@ -325,17 +325,7 @@ def _grid_of(pixels: Float, matrix: Float, size: int) -> Float:
 def collared(picture: Image, points: Float, rng: np.random.Generator) -> Image:
     """A crop (S, S, 3) with clothes up to the chin, of any colour, mostly dark: no neck says what skin is like."""
     size, unit = len(picture), float(layout.interocular(points))
-    oval, mouth = points[layout.OVAL], float(points[layout.LIPS_OUTER, 1].mean())
-    jaw = oval[oval[:, 1] > mouth]
-    jaw, chin = jaw[np.argsort(jaw[:, 0])], float(jaw[:, 1].max())
-    edge = np.maximum(jaw, (-np.inf, chin - rng.uniform(0, 0.5) * unit))
-    edge[:, 1] += rng.uniform(0.05, 0.4) * unit
-    (left, right), down = edge[[0, -1]], rng.uniform(0.2, 1.0) * unit
-    out = rng.uniform(0.2, 0.9) * unit
-    shoulders = [(left[0] - out, left[1] + down), *edge, (right[0] + out, right[1] + down)]
-    outline = np.array([(-size, size * 2), (-size, left[1] + 2 * down), *shoulders, (size * 2, right[1] + 2 * down),
-                        (size * 2, size * 2)])  # fmt: skip
-    mask = np.zeros((size, size), np.uint8)
+    outline, mask = _shoulders(points, size, rng), np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
     share = cv2.GaussianBlur(mask, (0, 0), 0.02 * unit + 0.3).astype(np.float32)[..., None] / 255
     grey = rng.uniform(5, 70) if rng.random() < 0.6 else rng.uniform(20, 230)
@@ -343,6 +333,18 @@ def collared(picture: Image, points: Float, rng: np.random.Generator) -> Image:
     cloth = (grey + rng.normal(0, 12, 3)) * folds[..., None]
     dressed: Image = np.clip(picture * (1 - share) + cloth * share, 0, 255).astype(np.uint8)
     return dressed
+
+
+def _shoulders(points: Float, size: int, rng: np.random.Generator) -> Float:
+    """(N, 2): what is below a line that follows the chin at some distance and falls on both sides."""
+    unit, oval = float(layout.interocular(points)), points[layout.OVAL]
+    jaw = oval[oval[:, 1] > points[layout.LIPS_OUTER, 1].mean()]
+    edge = np.maximum(jaw[np.argsort(jaw[:, 0])], (-np.inf, jaw[:, 1].max() - rng.uniform(0, 0.5) * unit))
+    edge[:, 1] += rng.uniform(0.05, 0.4) * unit
+    (left, right), out, down = edge[[0, -1]], rng.uniform(0.2, 0.9) * unit, rng.uniform(0.2, 1.0) * unit
+    falling = [(left[0] - out, left[1] + down), *edge, (right[0] + out, right[1] + down)]
+    beyond, below = 2 * size, 2 * down  # far outside the picture, and the arms' slope
+    return np.array([(-size, beyond), (-size, left[1] + below), *falling, (beyond, right[1] + below), (beyond, beyond)])
 
 
 def _ellipse(points: Float, canvas: Canvas, rng: np.random.Generator) -> Gray:
@@ -561,15 +563,16 @@ class Teachers(nn.Module):
         super().__init__()
         self.critic, self.features, self.recognizer = Critic(canvas.critic), FaceFeatures(), recognizer
         with torch.inference_mode():
-            people = torch.cat([recognizer.person(some) for some in torch.split(crops, 32)])
+            some = (crops[i : i + 32] for i in range(0, len(crops), 32))
+            people = torch.cat([recognizer.person(pictures) for pictures in some])
         self.register_buffer("middle", people.mean(0))
         self.register_buffer("people", F.normalize(people - people.mean(0)))
 
     def person_loss(self, lent: Tensor, who: Tensor) -> Tensor:
         """Whether lent faces (D, 3, S, S) are taken for the portraits that they were mixed of, by `who` (D, N).
 
-        Cross-entropy over all portraits, as recognizers are trained (Wang et al., *NormFace*, 2017). Without it two keys
-        grow alike while everything else improves: nothing else says that a lent face is somebody.
+        Cross-entropy over all portraits, as recognizers are trained (Wang et al., *NormFace*, 2017). Nothing else says
+        that a lent face is somebody: without it two keys grew alike while everything else got better.
         """
         with torch.autocast("cpu", enabled=False):
             seen = F.normalize(self.recognizer.person(lent) - self.middle)
