@@ -108,20 +108,23 @@ def test_shares_are_those_of_a_mix() -> None:
     np.testing.assert_allclose(found, mixed * np.linalg.norm(found) / np.linalg.norm(mixed), rtol=1e-4)
 
 
-@pytest.mark.parametrize("part", ["beard", "lids", "lips"])
+@pytest.mark.parametrize("part", ["beard", "lids", "lips", "eyes"])
 def test_beards_and_paint_are_no_looks_to_mix(part: str) -> None:
     shape = appearance().shape.numpy() * SIDE
     rng = np.random.default_rng(1)
     looks = rng.normal(0, 0.02, (60, SIDE, SIDE, 3)).astype(np.float32)
+    iris = shape[layout.EYE_LEFT].mean(0).astype(int)
+    looks[:, iris[1] - 1 : iris[1] + 2, iris[0] - 1 : iris[0] + 2] -= 0.3
     lips, eye = shape[layout.LIPS_OUTER], shape[layout.EYE_LEFT]
     chin, middle = float(shape[layout.OVAL, 1].max()), float(lips[:, 0].mean())
     places = {
         "beard": ((middle - 15, lips[:, 1].max() + 4), (middle + 15, chin - 4)),
         "lids": (eye.min(0) - np.array([0, 6]), eye.max(0) + np.array([0, 6])),
         "lips": (lips.min(0), lips.max(0)),
+        "eyes": (iris - 1, iris + 2),
     }
     (left, top), (right, bottom) = np.asarray(places[part], int)
-    looks[:5, top:bottom, left:right] -= 0.5
+    looks[:5, top:bottom, left:right] += 0.3 if part == "eyes" else -0.5
     plain = unadorned(looks, shape)
     assert not plain[:5].any()
     assert 20 < plain.sum() < 40

@@ -36,7 +36,7 @@ FRONTAL = 0.25  # logarithm of the ratio of the face's halves up to which it loo
 SHADOW = 0.04  # of full scale, added before taking the logarithm
 CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
 FURTHEST = 2.5  # mean squared component beyond which a face is no face
-BEARDLESS, BARE_EYED, PALE_LIPPED = 0.65, 0.85, 0.9  # of the people whose looks are mixed; see `unadorned`
+BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED = 0.65, 0.85, 0.9, 0.9  # of the people that are read; see `unadorned`
 NOISE = 0.12  # what a code leaves unexplained, logarithm; with standard-normal codes it decides how far a fit may go
 _ADORNED = ((layout.LIPS_OUTER,), (layout.EYE_LEFT, layout.EYE_RIGHT))
 
@@ -175,9 +175,10 @@ def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould)
 
 
 def unadorned(looks: Float, shape: Float) -> Mask:
-    """(N,): whose looks (N, SIDE, SIDE, 3) have no beard, no painted lids and no painted lips, by the standards of all.
+    """(N,): whose looks (N, SIDE, SIDE, 3) have no beard, no painted lids and lips, and open eyes, compared with all.
 
     Nobody knows on whom a look will be: a moustache or a lipstick that suits its portrait is a mask on many others.
+    Closed eyes, dark glasses and shadows leave holes where eyes should be.
     """
     drawn, light = np.abs(looks).max((0, 3)) > 0, looks.mean(-1)
     departure = np.stack([cv2.GaussianBlur(one, (0, 0), 3) for one in light - light.mean(0)])
@@ -190,7 +191,9 @@ def unadorned(looks: Float, shape: Float) -> Mask:
     tint = (looks[..., 0] - looks[..., 1:].mean(-1))[:, lips > 0].mean(1)
     shade = light[:, lips > 0].mean(1)
     lipstick = np.square((tint - tint.mean()) / tint.std()) + np.square((shade - shade.mean()) / shade.std())
-    measures = ((beard, BEARDLESS), (paint, BARE_EYED), (lipstick, PALE_LIPPED))
+    eyes = light[:, lids > 0] - light[:, lids > 0].mean(1, keepdims=True)
+    shut = -(eyes @ eyes.mean(0))  # how little there is of what eyes have in common: white, iris, white
+    measures = ((beard, BEARDLESS), (paint, BARE_EYED), (lipstick, PALE_LIPPED), (shut, OPEN_EYED))
     return np.asarray(np.all([of < np.quantile(of, share) for of, share in measures], axis=0))
 
 
