@@ -48,10 +48,8 @@ SPREAD = Proportions(
     brow_slant=0.035,
 )
 _FURTHEST = 2.0  # standard deviations
-_AT_REST, _BROAD = (
-    0.78,
-    1.03,
-)  # width of a mouth: the portraits' median, and its widest twentieth; distances of the eye centres
+# Width of a mouth: the portraits' median, and where the widest twentieth begins; distances of the eye centres.
+_AT_REST, _BROAD = 0.78, 1.03
 
 
 def proportions(code: Float, strength: float) -> Proportions:

@@ -38,7 +38,6 @@ CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric,
 FURTHEST = 2.5  # mean squared component beyond which a face is no face
 BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED = 0.65, 0.85, 0.9, 0.9  # of the people that are read; see `unadorned`
 NOISE = 0.12  # what a code leaves unexplained, logarithm; with standard-normal codes it decides how far a fit may go
-_ADORNED = ((layout.LIPS_OUTER,), (layout.EYE_LEFT, layout.EYE_RIGHT))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +167,7 @@ def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould)
     shape: Float = np.asarray(appearance.shape.float().numpy() * SIDE, np.float32)
     numbers = (appearance.triangles.numpy(), appearance.pixels.numpy())
     codes = codes[plain]
-    artist = Artist(Appearance.of(shape, *numbers, *parts, codes))
+    artist = Artist(appearance)
     bare = unadorned(np.stack([artist.portrait(code) for code in codes]), shape)
     full: Appearance = Appearance.of(shape, *numbers, *parts, codes[bare])
     return full
@@ -182,7 +181,7 @@ def unadorned(looks: Float, shape: Float) -> Mask:
     """
     drawn, light = np.abs(looks).max((0, 3)) > 0, looks.mean(-1)
     departure = np.stack([cv2.GaussianBlur(one, (0, 0), 3) for one in light - light.mean(0)])
-    lips, lids = (sum(_filled(shape[part]) for part in parts) for parts in _ADORNED)
+    lips, lids = _filled(shape[layout.LIPS_OUTER]), _filled(shape[layout.EYE_LEFT]) | _filled(shape[layout.EYE_RIGHT])
     around_lips = (cv2.dilate(lips, np.ones((5, 5), np.uint8)) == 0) & drawn
     around_lips[: round(float(shape[layout.NOSTRILS, 1].max())) + 2] = False
     around_lids = cv2.dilate(lids, np.ones((17, 17), np.uint8)) > cv2.dilate(lids, np.ones((3, 3), np.uint8))
