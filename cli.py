@@ -280,7 +280,12 @@ _verify_options = _stacked(
         default=True,
         help="Look at the finished video again before it gets its name; a face that shows means no output.",
     ),
-    click.option("--fix", is_flag=True, help="Cover what that finds and render again, at most three times."),
+    click.option(
+        "--fix",
+        is_flag=True,
+        help="Cover what that finds, draw faces anew that a recognizer takes for the old ones, and render again, at "
+        "most three times.",
+    ),
 )
 
 _method_options = _stacked(
@@ -568,6 +573,13 @@ def _moments(moments: Sequence[Moment]) -> list[str]:
     help="Anonymize this track, and others that show the same person; leave everybody else as filmed (repeatable).",
 )
 @click.option(
+    "--redraw",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="ID",
+    help="Give this track, and others that show the same person, the next face of the same key (repeatable).",
+)
+@click.option(
     "--report", "picture", type=_PATH, metavar="PNG", help="Write a picture of the weakest moments in the output."
 )
 @_verify_options
@@ -583,6 +595,7 @@ def anonymize(
     detections: Path | None,
     keep: tuple[int, ...],
     only: tuple[int, ...],
+    redraw: tuple[int, ...],
     picture: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -591,7 +604,8 @@ def anonymize(
     """Replace every face; write the video and its index OUT.rvx.
 
     The originals of each person are sealed in the index. --key or -r says who can open it; with --seal off --index off
-    nobody can, and no key is needed. With --key the same key and video always give the same faces.
+    nobody can, and no key is needed. With --key the same key and video always give the same faces; --redraw gives one
+    person another.
 
     The finished video is looked at once more, as revisage verify does. Where a face shows, nothing is written and the
     exit code is 3.
@@ -621,6 +635,7 @@ def anonymize(
             detections=detections,
             keep=keep,
             only=only,
+            redraw=redraw,
             picture=picture,
             overwrite=overwrite,
             progress=progress,
@@ -739,6 +754,7 @@ def _unlocked(unlocked: Any) -> dict[str, Any]:
                 "last": record.last,
                 "contested": record.id == 0,
                 "person": record.person,
+                "draw": record.draw,
             }
             for _, record in sorted(unlocked.records.items())
         ],

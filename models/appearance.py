@@ -1,9 +1,11 @@
 """Who a new face is: an identity code becomes skin, brows, eyes and lips, laid over landmarks. Knows no key, no light.
 
 A linear model of appearance (Cootes, Edwards & Taylor, *Active Appearance Models*, PAMI 23(6), 2001): faces are warped
-to one shape, light and tone are divided out, and what is left varies along principal components.
-`models/train/appearance.py` fits it. Drawn into the pose of a frame, a place in that space tells the diffusion network
-who to paint; light, skin tone and all that lies between the pixels of this soft picture are the network's business.
+to one shape, light, tone and expression are divided out, and what is left varies along principal components.
+`models/train/appearance.py` fits it. What a smile does to cheeks is kept apart, the same for everybody, and drawn as
+the face in the film does it: with neutral cheeks a broad smile is a grimace. Drawn into the pose of a frame, a place in
+that space tells the diffusion network who to paint; light, skin tone and all that lies between the pixels of this soft
+picture are the network's business.
 
 An identity code is 64 independent standard-normal numbers, and people are nothing of the kind: most of their components
 are small and a few large, and which ones go together is not left to chance. Drawn as it is, a code is a mask: half a
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from revisage.models import layout
+from revisage.models.expression import MEASURES
 from revisage.models.warp import places
 from revisage.pipeline.types import Float
 
@@ -30,6 +33,7 @@ SIDE = 128  # of the picture in which all faces have one shape, pixels
 STRENGTH = 1.0  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
 CHOOSY = 6.0  # how much more the most alike portraits count: a mix is as if of about three in equal parts
 MOST = 0.7  # how far a look departs from the mean face in any place; a hundredth of the portraits' pixels go beyond 0.5
+FURTHEST = 2.5  # standard deviations that an expression departs from the usual one
 _REMEMBERED = 64  # pictures of codes
 
 
@@ -41,6 +45,8 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
     pixels: Tensor
     mean: Tensor
     basis: Tensor
+    usual: Tensor
+    expressions: Tensor
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -53,6 +59,9 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("pixels", torch.zeros(pixel_count, dtype=torch.int32))  # row * SIDE + column
         self.register_buffer("mean", torch.zeros(pixel_count, 3))
         self.register_buffer("basis", torch.zeros(code_size, pixel_count, 3))
+        # Expressions are counted as in `models/expression.py`: the mean and the deviation of each, and what it does.
+        self.register_buffer("usual", torch.zeros(2, len(MEASURES)))
+        self.register_buffer("expressions", torch.zeros(len(MEASURES), pixel_count, 3))
         self.register_buffer("people", torch.ones(people_count, code_size))  # looks of portraits, as components
 
     @classmethod
@@ -64,8 +73,11 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
         mean: Float,
         basis: Float,
         people: Float,
+        usual: Float,
+        expressions: Float,
     ) -> Appearance:
-        """From arrays: `shape` (135, 2) in pixels, (F, 3), (P,), (P, 3), (code size, P, 3), (N, code size)."""
+        """From arrays: `shape` (135, 2) in pixels, (F, 3), (P,), (P, 3), (code size, P, 3), (N, code size), (2, 3),
+        (3, P, 3)."""
         made: Appearance = cls(len(basis), len(pixels), len(triangles), len(people))
         for name, array in (
             ("shape", shape / SIDE),
@@ -74,6 +86,8 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
             ("mean", mean),
             ("basis", basis),
             ("people", people),
+            ("usual", usual),
+            ("expressions", expressions),
         ):
             getattr(made, name).copy_(torch.from_numpy(np.asarray(array)))
         return made
@@ -89,6 +103,8 @@ class Artist:
         self._pixels = appearance.pixels.cpu().numpy()
         self._mean: Float = appearance.mean.float().cpu().numpy()
         self._basis: Float = appearance.basis.float().cpu().numpy()
+        self._usual: Float = appearance.usual.float().cpu().numpy()
+        self._expressions: Float = appearance.expressions.float().cpu().numpy()
         people: Float = appearance.people.float().cpu().numpy()
         self._people = people
         self._directions = people / np.maximum(np.linalg.norm(people, axis=1, keepdims=True), 1e-6)
@@ -128,15 +144,22 @@ class Artist:
                 self._drawn.popitem(last=False)
         return self._drawn[key]
 
-    def draw(self, code: Float, landmarks: Float, size: int) -> Float:
-        """The same over `landmarks` (135, 2) of a crop: (size, size, 3) float32, 0 where the face is not.
+    def doing(self, expression: Float) -> Float:
+        """(SIDE, SIDE, 3) float32 of an expression (3,), to be added to anybody's portrait."""
+        usual, deviation = self._usual
+        amounts = np.clip((expression - usual) / np.maximum(deviation, 1e-6), -FURTHEST, FURTHEST)
+        picture = np.zeros((SIDE * SIDE, 3), np.float32)
+        picture[self._pixels] = np.tensordot(np.asarray(amounts, np.float32), self._expressions, 1)
+        return picture.reshape(SIDE, SIDE, 3)
+
+    def draw(self, code: Float, expression: Float, landmarks: Float, size: int) -> Float:
+        """Both over `landmarks` (135, 2) of a crop: (size, size, 3) float32, 0 where the face is not.
 
         Nor between the lips: what is there is teeth, and in the mean shape one dark line that would be drawn over them.
         """
         x, y = places(landmarks, self._shape, self._triangles, size)
-        drawn: Float = cv2.remap(
-            self.portrait(code), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
-        )
+        picture = self.portrait(code) + self.doing(expression)
+        drawn: Float = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))
         return drawn
 
 

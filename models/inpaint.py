@@ -18,6 +18,7 @@ from revisage.models.appearance import Appearance, Artist
 from revisage.models.base import FaceRequest
 from revisage.models.conditioning import draw_landmarks
 from revisage.models.device import Device
+from revisage.models.expression import expression
 from revisage.models.family import Scene, scaled, stacked
 from revisage.models.folder import InpaintSpec, network, scheduler
 from revisage.models.proportions import proportions, reshaped
@@ -84,8 +85,10 @@ class Inpaint:
 
     def _look(self, batch: Sequence[FaceRequest], shapes: Sequence[Float]) -> Tensor:
         """(B, 3, S, S): whom to paint, see `Artist`."""
-        people = [self._artist.someone(r.code) for r in batch]
-        drawn = [self._artist.draw(who, shape, self.spec.size) for who, shape in zip(people, shapes, strict=True)]
+        drawn = [
+            self._artist.draw(self._artist.someone(r.code), expression(r.landmarks), shape, self.spec.size)
+            for r, shape in zip(batch, shapes, strict=True)
+        ]
         return stacked(drawn, self._device).permute(0, 3, 1, 2)
 
 

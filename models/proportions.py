@@ -50,6 +50,7 @@ SPREAD = Proportions(
 _FURTHEST = 2.0  # standard deviations
 # Width of a mouth: the portraits' median, and where the widest twentieth begins; distances of the eye centres.
 _AT_REST, _BROAD = 0.78, 1.03
+_NARROWED = 0.3  # share of the wanted change that is left of a broad one
 
 
 def proportions(code: Float, strength: float) -> Proportions:
@@ -122,11 +123,11 @@ def _nose(face: _Face, wanted: Proportions) -> Float:
 
 
 def _mouth(face: _Face, wanted: Proportions) -> Float:
-    """Wider or narrower, but a broad smile never broader; higher or lower, beside what the nose does; lips thicker or
-    thinner outside the opening."""
+    """Wider or narrower, but a broad smile never broader and little narrower: it would be a grimace, or a shout. Higher
+    or lower, beside what the nose does; lips thicker or thinner outside the opening."""
     moves, outer, inner = np.zeros((2, len(face.points)), np.float32), layout.LIPS_OUTER, layout.LIPS_INNER
     wide = float(np.ptp(face.across[outer])) / face.unit
-    room = np.interp(wide, (_AT_REST, _BROAD), (1, 0)) if wanted.mouth_width > 0 else 1.0
+    room = np.interp(wide, (_AT_REST, _BROAD), (1, 0 if wanted.mouth_width > 0 else _NARROWED))
     for part in (outer, inner):
         moves[0, part] = (face.across[part] - face.across[outer].mean()) * wanted.mouth_width * room
         moves[1, part] = wanted.mouth_drop * face.unit + wanted.nose_length * max(face.level(layout.NOSTRILS), 0)

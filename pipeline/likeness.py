@@ -11,9 +11,12 @@ from revisage.pipeline.types import Float
 from revisage.pipeline.vault.keys import FaceKey, TrackKey, track_stream
 
 
-def code_of(face: TrackKey | FaceKey, size: int) -> Float:
-    """(size,) float32: who the new face is. A track without a person has a face of its own."""
-    return identity_code(track_stream(face, "identity").read, size)
+def code_of(face: TrackKey | FaceKey, size: int, draw: int = 0) -> Float:
+    """(size,) float32: who the new face is. A track without a person has a face of its own.
+
+    Another `draw` (0 … 2^32-1) is another face of the same key, for when one will not do.
+    """
+    return identity_code(track_stream(face, "identity", draw).read, size)
 
 
 def veil_of(key: TrackKey, stretch: int, size: int) -> Veil:

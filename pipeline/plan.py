@@ -12,7 +12,7 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
       "keep_parts": ["eyes"],
       "pts": [0, 33, 67],
       "tracks": [
-        {"id": 1, "keep": false, "person": 1, "faces": [
+        {"id": 1, "keep": false, "person": 1, "draw": 2, "faces": [
           {"frame": 0, "box": [x0, y0, x1, y1], "points": [[x, y], …], "origin": "detected", "score": 0.93,
            "landmarks": [x, y, x, y, …]}
         ]}
@@ -22,7 +22,8 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
 * `region`: face or head. `keep_parts`: what of every face stays: brows, eyes, nose, mouth. Both may be missing.
 * `pts`: presentation time of every frame in units of `time_base` seconds, rising.
 * `id`: from 1, each once. `keep`: true leaves this track as filmed. `person`: from 1, may be missing; tracks with the
-  same number show one person and get one new face.
+  same number show one person and get one new face. `draw`: from 0, may be missing; another number is another new face,
+  the same for all tracks of a person.
 * `frame`: from 0, rising by one from face to face. To end a track early delete its last faces, to begin it late its
   first ones; a hole within a track is refused, because it would show the face.
 * `box`: x0, y0, x1, y1 in pixels of the stored frame. `points`: eye, eye, nose tip, mouth corner, mouth corner.
@@ -95,9 +96,10 @@ _TRACK = _object(
         "id": {"type": "integer", "minimum": 1},
         "keep": {"type": "boolean"},
         "person": {"type": "integer", "minimum": 1, "maximum": 0xFFFF_FFFF},
+        "draw": {"type": "integer", "minimum": 0, "maximum": 0xFFFF_FFFF},
         "faces": {"type": "array", "items": _FACE, "minItems": 1},
     },
-    optional=["keep", "person"],
+    optional=["keep", "person", "draw"],
 )
 SCHEMA: Mapping[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -206,7 +208,8 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 def _track_lines(track: Track, *, last: bool) -> Iterator[str]:
     person = "" if track.person is None else f'"person": {track.person}, '
-    yield f'  {{"id": {track.id}, "keep": {_json(track.keep)}, {person}"faces": [\n'
+    draw = f'"draw": {track.draw}, ' if track.draw else ""
+    yield f'  {{"id": {track.id}, "keep": {_json(track.keep)}, {person}{draw}"faces": [\n'
     for index, face in enumerate(track.faces):
         comma = "" if index == len(track.faces) - 1 else ","
         yield f"    {_json(_face_data(face))}{comma}\n"
@@ -280,7 +283,7 @@ def _plan(data: dict[str, Any]) -> Plan:
 
 def _track(data: dict[str, Any]) -> Track:
     faces = tuple(_face(face, data["id"]) for face in data["faces"])
-    return Track(data["id"], faces, data.get("keep", False), data.get("person"))
+    return Track(data["id"], faces, data.get("keep", False), data.get("person"), data.get("draw", 0))
 
 
 def _face(data: dict[str, Any], track: int) -> TrackedFace:
@@ -312,10 +315,13 @@ def _check(plan: Plan) -> None:
     if len(plan.pts) != plan.video.frames:
         raise PlanError(f"the plan counts {plan.video.frames} frames and gives the times of {len(plan.pts)}")
     ids: set[int] = set()
+    draws: dict[int, int] = {}
     for track in plan.tracks:
         if track.id in ids:
             raise PlanError(f"track {track.id} is there twice; give each track its own id")
         ids.add(track.id)
+        if track.person is not None and draws.setdefault(track.person, track.draw) != track.draw:
+            raise PlanError(f"the tracks of person {track.person} have different draws; one person gets one new face")
         _check_frames(track, plan.video.frames)
 
 

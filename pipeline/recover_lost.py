@@ -28,7 +28,7 @@ from revisage.pipeline.turn import Turn
 from revisage.pipeline.types import CropTemplate, Float, Origin, Progress, Shape, TrackedFace, silent
 from revisage.pipeline.vault import keys
 from revisage.pipeline.vault.keys import SecretKey, TrackKey
-from revisage.pipeline.vault.label import Label
+from revisage.pipeline.vault.label import Label, LabelTrack
 from revisage.trackers.base import Sighting
 
 
@@ -127,8 +127,8 @@ class _Search:
     def _veil(self, track: int, stretch: int) -> Veil:
         return veil_of(keys.track_identity(self._label.secret, track), stretch, self._size)
 
-    def _code(self, track: int, person: int | None) -> Float:
-        return code_of(keys.face_key(self._label.secret, track, person), self._code_size)
+    def _code(self, track: LabelTrack) -> Float:
+        return code_of(keys.face_key(self._label.secret, track.id, track.person), self._code_size, track.draw)
 
 
 def _tracked(sighting: Sighting) -> TrackedFace:

@@ -45,7 +45,7 @@ class Seeker:
     fmt: PixelFormat
     detect: Callable[[Planes, int], list[TrackedFace]]  # samples and number of a frame -> faces that show
     veil: Callable[[int, int], Veil]  # of a track in a stretch of time
-    code: Callable[[int, int | None], Float]  # of a track and its person
+    code: Callable[[LabelTrack], Float]
 
     def placed(self, number: int, face: TrackedFace, planes: Planes) -> PlacedFace | None:
         """See `place` in `pipeline/composite.py`."""
@@ -199,7 +199,7 @@ class Scene:
         if not carriage.own.any():
             return None
         seen, veil = found(carriage, self._planes, seeker.fmt), seeker.veil(guess.track.id, self._stretch)
-        code = seeker.code(guess.track.id, guess.track.person)
+        code = seeker.code(guess.track)
         return carriage, (request_for(carriage, seen, seeker.fmt, seeker.carrier.size, code, veil.noise), veil, seen)
 
 

@@ -160,7 +160,7 @@ class _Job:
         self.time_base = video.time_base
         self.tracks = tuple(expressive(track) for track in plan.tracks if not track.keep)
         self.by_frame = Plan(plan.video, self.tracks, plan.detector).by_frame()
-        self.persons = {track.id: track.person for track in self.tracks}
+        self.known = {track.id: track for track in self.tracks}
         self.frames = self.faces = 0
         self.failures: list[str] = []
         self.carried: dict[tuple[int, int], list[Json]] = {}  # (track, frame) -> how its pixels carry it
@@ -180,7 +180,9 @@ class _Job:
         """For the container, where the pixels carry: what brings people back without the index."""
         if self.options.carry is None:
             return None
-        tracks = (LabelTrack(t.id, t.faces[0].frame, t.faces[-1].frame, t.person) for t in self.tracks if t.faces)
+        tracks = (
+            LabelTrack(t.id, t.faces[0].frame, t.faces[-1].frame, t.person, t.draw) for t in self.tracks if t.faces
+        )
         made = Label(self.access.secret, self.options.carry.amount, self._described(), tuple(tracks))
         return made.sealed(self.access.recipients) if self.access.recipients else None
 
@@ -276,8 +278,8 @@ class _Job:
         @lru_cache(maxsize=64)
         def likeness(track: int) -> Likeness:
             key = keys.track_identity(self.access.secret, track)
-            face = keys.face_key(self.access.secret, track, self.persons.get(track))
-            code = code_of(face, method.code_size)
+            face = keys.face_key(self.access.secret, track, self.known[track].person)
+            code = code_of(face, method.code_size, self.known[track].draw)
             noise = standard_normal(keys.track_stream(face, "noise").read, method.noise_shape)
             return Likeness(code, noise, self._veil(key, method.size) if self.options.carry else None)
 
@@ -394,7 +396,7 @@ def _record(track: Track) -> TrackRecord:
         [face.frame, *(round(float(v), 2) for v in (*face.box, *np.asarray(face.points).reshape(-1)))]
         for face in track.faces
     ]
-    return TrackRecord(track.id, track.faces[0].frame, track.faces[-1].frame, 0, rows, track.person)
+    return TrackRecord(track.id, track.faces[0].frame, track.faces[-1].frame, 0, rows, track.person, track.draw)
 
 
 def _shared(rects: Sequence[Rect]) -> Rect | None:

@@ -47,6 +47,7 @@ class TrackSummary:
     width: int  # of the face's box, pixels, median
     keep: bool
     person: int | None
+    draw: int
     detected: float
     interpolated: float
     held: float
@@ -105,6 +106,7 @@ def _summary(track: Track, plan: Plan) -> TrackSummary:
         width=round(widths[len(widths) // 2]),
         keep=track.keep,
         person=track.person,
+        draw=track.draw,
         detected=shares[Origin.DETECTED],
         interpolated=shares[Origin.INTERPOLATED],
         held=shares[Origin.HELD],

@@ -30,8 +30,8 @@ from revisage.pipeline.types import CropTemplate, Plan, Progress, Shape, silent
 from revisage.pipeline.vault.index import Seal
 from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
 from revisage.pipeline.verification.eyes import Mirrored
-from revisage.pipeline.verification.identity import arcface
-from revisage.pipeline.verification.repair import repaired
+from revisage.pipeline.verification.identity import arcface, load_recognizer
+from revisage.pipeline.verification.repair import redrawn, repaired
 from revisage.pipeline.verification.report import Report, summary
 from revisage.pipeline.verify import VerifyOptions, Witnesses, verify
 
@@ -230,11 +230,16 @@ class Workshop:
     def witnesses(self) -> Witnesses:
         """Who looks at what was made: the detector another way, and ArcFace where an installed pack has it.
 
-        dlib is left to `revisage verify`: it costs more than the detector does. Raises ModelError, DeviceError.
+        dlib costs more than the detector does: it is left to `revisage verify`, and to `fix`, which can do something
+        about a face that it recognizes. Raises ModelError, DeviceError.
         """
         detector, _ = self.detector
-        found = arcface(device=self.options.device, threads=self.options.threads)
-        recognizer, why = found or (None, "no insightface pack with a recognizer is installed")
+        device, threads = self.options.device, self.options.threads
+        if self.options.fix and self.options.method == "diffusion":
+            recognizer, why = load_recognizer(device=device, threads=threads)
+        else:
+            found = arcface(device=device, threads=threads)
+            recognizer, why = found or (None, "no insightface pack with a recognizer is installed")
         return Witnesses(Mirrored(detector), f"{detector.name}, mirrored", recognizer, why)
 
     def load(self) -> None:
@@ -271,6 +276,7 @@ class Workshop:
         detections: Path | None = None,
         keep: Sequence[int] = (),
         only: Sequence[int] = (),
+        redraw: Sequence[int] = (),
         picture: Path | None = None,
         overwrite: bool = False,
         progress: Progress = silent,
@@ -286,6 +292,9 @@ class Workshop:
         if picture is not None:
             check_picture(picture, overwrite=overwrite)
         plan = alone(kept(plan or self.analyze(source, progress, detections), keep), only)
+        for number in redraw:
+            _known(plan, [number], "to draw anew")
+            plan = redrawn(plan, [number])
         plan = replace(plan, shape=self._shape(plan.shape))
         access = Access.of(keys.secrets, keys.recipients, plan.video.sha256)
         options = RenderOptions(
@@ -345,11 +354,11 @@ class Workshop:
             except LeakError as leak:
                 if not self.options.fix:
                     raise LeakError(f"{leak}; no output was written; {_hint(leak.report)}", leak.report) from None
-                better = repaired(plan, leak.report.leaks, self.options.hold)
+                better = repaired(plan, leak.report.leaks, self.options.hold, paints=self.options.method == "diffusion")
                 if better is None or len(fixed) == FIX_ROUNDS:
                     raise LeakError(f"{leak}; no output was written; {_stuck(better)}", leak.report) from None
                 plan = better
-                fixed.append(f"{leak}: covered and rendered again, as asked by --fix")
+                fixed.append(f"{leak}: mended and rendered again, as asked by --fix")
 
     @property
     def _limits(self) -> VerifyOptions:
@@ -471,6 +480,8 @@ def _hint(report: Report) -> str:
     """What to do about leaks that nobody was asked to mend."""
     if any(leak.kind == "uncovered" for leak in report.leaks):
         return "give --fix to cover what was found, or cover it in the plan; --no-verify writes it as it is"
+    if report.leaks and all(leak.kind == "recognized" for leak in report.leaks):
+        return "give --fix to draw other faces, or --redraw ID; --no-verify writes it as it is"
     return "choose another --method, such as solid; --no-verify writes it as it is"
 
 

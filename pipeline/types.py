@@ -64,6 +64,7 @@ class Track:
     faces: tuple[TrackedFace, ...]
     keep: bool = False  # leave this one as filmed (the user's wish, never a default)
     person: int | None = None  # from 1; tracks with the same number show one person; None: nobody can tell
+    draw: int = 0  # which of the faces that its key gives it; the same for all tracks of a person
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,7 +316,7 @@ SETTINGS_ANY = st.builds(
     st.floats(0, 1),
     st.sampled_from(["visual", "lossless", "off"]),
 )
-RECORDS = st.builds(TrackRecord, st.integers(0, 1 << 31), U32, U32, U32, st.lists(JSON, max_size=3))
+RECORDS = st.builds(TrackRecord, st.integers(0, 1 << 31), U32, U32, U32, st.lists(JSON, max_size=3), draw=U32)
 FRAMES = st.lists(st.tuples(U32, U32, U32, st.integers(-(1 << 62), 1 << 62)), max_size=5, unique_by=lambda f: f[0])
 BINDING = Binding("ab" * 16, "cd" * 32)
 
@@ -348,7 +348,7 @@ def test_documents_come_back_as_they_were(
 
 
 def _row(record: TrackRecord) -> tuple[object, ...]:
-    return record.id, record.first, record.last, record.segments, list(record.geometry)
+    return record.id, record.first, record.last, record.segments, record.draw, list(record.geometry)
 
 
 @given(_placements(), st.integers(0, 9999), st.integers(0, 999_999))

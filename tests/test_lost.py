@@ -45,7 +45,7 @@ FMT = pixel_format("yuv420p", 0, 0, HEIGHT)
 
 # -- the label ---------------------------------------------------------------------------------------------------------
 
-LABEL = Label(VideoSecret(bytes(32)), 0.5, {"model": "x"}, (LabelTrack(1, 0, 9, None), LabelTrack(2, 3, 4, 7)))
+LABEL = Label(VideoSecret(bytes(32)), 0.5, {"model": "x"}, (LabelTrack(1, 0, 9, None), LabelTrack(2, 3, 4, 7, 1)))
 
 
 def test_a_label_opens_with_its_key_only() -> None:

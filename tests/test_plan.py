@@ -35,14 +35,15 @@ def face(frame: int, seed: int = 0, *, dense: bool = True) -> TrackedFace:
 def plan() -> Plan:
     tracks = (
         Track(1, tuple(face(i, i) for i in range(4))),
-        Track(2, tuple(face(i, 10 + i, dense=False) for i in range(2, 6)), keep=True),
+        Track(2, tuple(face(i, 10 + i, dense=False) for i in range(2, 6)), keep=True, draw=3),
     )
     return Plan(INFO, tracks, "centerface", (0, 3000, 6001, 9000, 20000, 20001), {"cuts": "3", "wer": "Zoë „ü“"})
 
 
 def same(a: Plan, b: Plan) -> None:
     assert (a.video, a.detector, a.pts, dict(a.notes)) == (b.video, b.detector, b.pts, dict(b.notes))
-    assert [(t.id, t.keep, len(t.faces)) for t in a.tracks] == [(t.id, t.keep, len(t.faces)) for t in b.tracks]
+    for one, other in zip(a.tracks, b.tracks, strict=True):
+        assert (one.id, one.keep, one.draw, len(one.faces)) == (other.id, other.keep, other.draw, len(other.faces))
     for one, other in zip((f for t in a.tracks for f in t.faces), (f for t in b.tracks for f in t.faces), strict=True):
         assert (one.frame, one.origin) == (other.frame, other.origin)
         assert one.score == pytest.approx(other.score, abs=1e-4)
@@ -95,6 +96,14 @@ def test_keep_can_be_set_by_hand() -> None:
     assert [t.keep for t in parse_plan(text).tracks] == [True, True]
 
 
+def test_one_person_has_one_new_face() -> None:
+    a, b = plan().tracks
+    good = replace(plan(), tracks=(replace(a, person=1, draw=3), replace(b, person=1)))
+    same(good, parse_plan(dump_plan(good)))
+    with pytest.raises(PlanError, match="person 1 have different draws"):
+        parse_plan(dump_plan(replace(good, tracks=(replace(a, person=1), replace(b, person=1)))))
+
+
 def test_one_face_is_one_line() -> None:
     lines = dump_plan(plan()).splitlines()
     assert sum('"frame":' in line for line in lines) == 8
@@ -134,6 +143,7 @@ BROKEN = {
     "no picture": (_set("video", "width", 0), "video/width"),
     "id zero": (_set("tracks", 0, "id", 0), "tracks/0/id"),
     "id twice": (_set("tracks", 1, "id", 1), "track 1 is there twice"),
+    "draw below zero": (_set("tracks", 1, "draw", -1), "tracks/1/draw"),
     "keep is text": (_set("tracks", 0, "keep", "yes"), "tracks/0/keep"),
     "track without faces": (_set("tracks", 0, "faces", []), "tracks/0/faces"),
     "hole in a track": (_drop("tracks", 0, "faces", 1), "track 1 jumps from frame 0 to 2"),

@@ -25,7 +25,7 @@ from revisage.models.looks import overlap
 from revisage.pipeline.analyze import analyze
 from revisage.pipeline.batch import run as batch
 from revisage.pipeline.composite import SOLID
-from revisage.pipeline.errors import DamagedMediaError, LeakError, MismatchError, ModelError, OutputError
+from revisage.pipeline.errors import DamagedMediaError, LeakError, MismatchError, ModelError, OutputError, PlanError
 from revisage.pipeline.media import VideoWriter, file_digest, open_video
 from revisage.pipeline.pixels import Planes
 from revisage.pipeline.plan import load_plan, save_plan
@@ -674,6 +674,68 @@ def test_some_leaks_no_plan_can_mend() -> None:
     assert repaired(plan, [bare_leak(0, (1, 1, 40, 50), Kind.UNCHANGED)]) is None
 
 
+def test_who_is_recognized_gets_another_face_and_so_do_the_tracks_of_that_person() -> None:
+    box = (100.0, 100.0, 160.0, 180.0)
+    faces = tuple(face_at(n, box) for n in range(10))
+    people = ((1, 4, 0), (2, 4, 0), (3, 5, 0), (4, None, 2))
+    plan = plan_of(*(Track(number, faces, person=person, draw=draw) for number, person, draw in people), frames=10)
+    leaks = [replace(bare_leak(3, box, Kind.RECOGNIZED), track=track) for track in (1, 4)]
+    better = repaired(plan, leaks)
+    assert better is not None and [track.draw for track in better.tracks] == [1, 1, 0, 3]
+    assert repaired(plan, leaks, paints=False) is None, "blur has no other face"
+    assert repaired(plan, [replace(leaks[0], track=None)]) is None
+    both = repaired(plan, [*leaks, bare_leak(4, (400.0, 100.0, 460.0, 180.0))])
+    assert both is not None and [track.draw for track in both.tracks] == [1, 1, 0, 3, 0]
+
+
+class Suspicious:
+    """A recognizer that takes every face for the old one at first, and none once it has been asked `calls` times."""
+
+    threshold = 0.9
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def embed(self, picture: Image, points: Float) -> Float:
+        self.left -= 1
+        return np.eye(2, dtype=np.float32)[int(self.left < 0 and self.left % 2)]
+
+
+def test_fix_draws_another_face_for_who_is_recognized(leaky: tuple[Path, Path], tmp_path: Path) -> None:
+    source, _ = leaky
+    options = JobOptions(detector="centerface", codec="ffv1", fix=True)
+    workshop, ring = Workshop(options), KeyRing((KEY,))
+    workshop.__dict__["witnesses"] = replace(workshop.witnesses, recognizer=Suspicious(24))
+    fixed = workshop.anonymize(source, tmp_path / "fixed.mkv", ring)
+    assert [track.draw for track in fixed.tracks] == [1]
+    assert "recognized" in fixed.warnings[-1] and fixed.verification is not None and fixed.verification.clean
+    workshop = Workshop(replace(options, fix=False, verify=False))
+    workshop.anonymize(source, tmp_path / "first.mkv", ring)
+    asked = workshop.anonymize(source, tmp_path / "second.mkv", ring, redraw=[1])
+    assert [track.draw for track in asked.tracks] == [1]
+    films = [list(samples(tmp_path / f"{name}.mkv")) for name in ("fixed", "first", "second")]
+    assert all(np.array_equal(a, b) for a, b in zip(films[0], films[2], strict=True))
+    apart = [np.abs(a.astype(int) - b) for a, b in zip(films[0], films[1], strict=True)]
+    assert min(float(frame.max()) for frame in apart) > 30
+    with pytest.raises(PlanError, match="no track 2 to draw anew"):
+        workshop.anonymize(source, tmp_path / "third.mkv", ring, redraw=[2])
+
+
+def samples(path: Path) -> Iterator[np.ndarray]:
+    with open_video(path) as video:
+        for frame in video.frames():
+            yield frame.planes[0].copy()
+
+
+def test_a_recognized_face_is_not_written_and_the_way_out_is_said(leaky: tuple[Path, Path], tmp_path: Path) -> None:
+    source, _ = leaky
+    workshop = Workshop(JobOptions(detector="centerface"))
+    workshop.__dict__["witnesses"] = replace(workshop.witnesses, recognizer=Suspicious(24))
+    with pytest.raises(LeakError, match="--fix to draw other faces, or --redraw"):
+        workshop.anonymize(source, tmp_path / "o.mkv", KeyRing((KEY,)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nobody_who_is_kept_is_widened() -> None:
     box = (100.0, 100.0, 160.0, 180.0)
     plan = plan_of(Track(1, tuple(face_at(n, box) for n in range(10)), keep=True), frames=10)
@@ -765,7 +827,7 @@ def test_a_leak_leaves_no_output(leaky: tuple[Path, Path], key: Path, tmp_path: 
     fixed = run(*words, "--fix", "--overwrite", "--json")
     assert fixed.exit_code == 0, fixed.output
     report = json.loads(fixed.stdout.strip().splitlines()[-1])
-    assert report["verification"]["leaks"] == [] and "covered and rendered again" in report["warnings"][-1]
+    assert report["verification"]["leaks"] == [] and "mended and rendered again" in report["warnings"][-1]
     assert [track["frames"] for track in report["tracks"]] == [12]  # the same track goes on
     words = ["verify", tmp_path / "o.mkv", "--original", source, "--key", key, "--sheet", tmp_path / "s.png"]
     clean = run(*words, "--detector", "centerface", "--quick", "--recognizer", "none")

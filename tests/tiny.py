@@ -13,6 +13,7 @@ from scipy.spatial import Delaunay
 from revisage.models import layout
 from revisage.models.appearance import SIDE, Appearance
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
+from revisage.models.expression import expression
 from revisage.models.refiner import Refiner
 
 SIZE, PATCH, CODE = 48, 4, 8
@@ -55,5 +56,6 @@ def appearance(seed: int = 0) -> Appearance:
     rows, columns = np.mgrid[20:100:2, 30:98:2]
     pixels = (rows * SIDE + columns).reshape(-1).astype(np.int32)
     mean, basis = rng.normal(0, 0.1, (len(pixels), 3)), rng.normal(0, 0.1, (CODE, len(pixels), 3))
-    parts = (mean, basis, rng.normal(0, 1, (12, CODE)))
+    usual = np.stack([expression(shape), (0.2, 0.1, 0.02)])
+    parts = (mean, basis, rng.normal(0, 1, (12, CODE)), usual, rng.normal(0, 0.1, (3, len(pixels), 3)))
     return Appearance.of(shape, triangles, pixels, *(np.asarray(part, np.float32) for part in parts))

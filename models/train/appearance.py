@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
 from revisage.models import layout
-from revisage.models.appearance import SIDE, Appearance, Artist
+from revisage.models.appearance import FURTHEST, SIDE, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
+from revisage.models.expression import MEASURES, expression, nose_length
 from revisage.models.train.data import Portrait, load_portraits, split
 from revisage.models.warp import places, triangles_of
 from revisage.pipeline import geometry
@@ -35,8 +36,9 @@ CENTRE = 0.018  # of the same, below the crop's middle
 FRONTAL = 0.25  # logarithm of the ratio of the face's halves up to which it looks straight ahead
 SHADOW = 0.04  # of full scale, added before taking the logarithm
 CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
-FURTHEST = 2.5  # mean squared component beyond which a face is no face
-BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED = 0.65, 0.85, 0.9, 0.9  # of the people that are read; see `unadorned`
+UNLIKELY = 2.5  # mean squared component beyond which a face is no face
+# Shares of the people that are read; see `unadorned`.
+BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED, BARE_BROWED = 0.65, 0.75, 0.9, 0.9, 0.85
 NOISE = 0.12  # what a code leaves unexplained, logarithm; with standard-normal codes it decides how far a fit may go
 
 
@@ -133,23 +135,56 @@ def _logarithm(pictures: Image) -> Float:
 
 def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> Appearance:
     """From the portraits that look straight ahead."""
-    looks = _logarithm(np.stack([mould.unwarped(p)[0] for p in portraits if frontal(p)]))
+    ahead = [portrait for portrait in portraits if frontal(portrait)]
+    looks = _logarithm(np.stack([mould.unwarped(portrait)[0] for portrait in ahead]))
     lopsided = np.abs(looks - looks[:, :, ::-1])[:, mould.outline].mean((1, 2))
-    looks = ((looks + looks[:, :, ::-1]) / 2)[lopsided <= np.quantile(lopsided, CALM_SHARE)]
-    flat = _without_light(looks, mould) * mould.weight[..., None]
+    calm = np.flatnonzero(lopsided <= np.quantile(lopsided, CALM_SHARE))
+    flat = _without_light(((looks + looks[:, :, ::-1]) / 2)[calm], mould) * mould.weight[..., None]
     pixels = np.flatnonzero(mould.weight.reshape(-1) > 1e-3).astype(np.int32)
     rows = flat.reshape(len(flat), -1, 3)[:, pixels].reshape(len(flat), -1)
     for _ in range(2):
-        rows = rows[_plausible(rows)]
+        plausible = _plausible(rows)
+        rows, calm = rows[plausible], calm[plausible]
+    marks = [ahead[i].landmarks for i in calm]
+    usual, expressions = _expressions(rows.reshape(len(rows), -1, 3), marks, mould, pixels)
+    rows = rows - _amounts(marks, usual) @ expressions.reshape(len(expressions), -1)
     mean = rows.mean(0)
     _, spread, directions = np.linalg.svd(rows - mean, full_matrices=False)
     basis = directions[:code_size] * (spread[:code_size, None] / len(rows) ** 0.5)
     explained = float((spread[:code_size] ** 2).sum() / (spread**2).sum())
     print(f"{len(rows)} of {len(portraits)} portraits; {code_size} components explain {explained:.3f}")
-    shaped = (mean.reshape(-1, 3), basis.reshape(len(basis), -1, 3), np.ones((1, len(basis))))
+    shaped = (mean.reshape(-1, 3), basis.reshape(len(basis), -1, 3), np.ones((1, len(basis))), usual, expressions)
     arrays = (np.asarray(a, np.float32) for a in shaped)
     found: Appearance = Appearance.of(mould.shape, mould.triangles, pixels, *arrays)
     return found
+
+
+def _expressions(rows: Float, marks: Sequence[Float], mould: Mould, pixels: NDArray[np.int32]) -> tuple[Float, Float]:
+    """What expressions do to faces (N, P, 3) with landmarks `marks`: their mean and deviation (2, 3), and (3, P, 3).
+
+    Only how light skin is: who smiles more is more often a woman, and painted. And only where it can be: a mouth moves
+    nothing above the eyes, and lids nothing below. Children's mouths are small, so the nose's length, which tells them
+    apart, may explain what it can.
+    """
+    seen = np.stack([expression(points) for points in marks])
+    usual = np.stack([seen.mean(0), seen.std(0)])
+    noses = np.array([nose_length(points) for points in marks])
+    childlike = np.clip((noses - noses.mean()) / noses.std(), -FURTHEST, FURTHEST)
+    causes = np.column_stack([_amounts(marks, usual), childlike, np.ones(len(marks))])
+    grey = rows.mean(-1)
+    effects = np.linalg.lstsq(causes, grey, rcond=None)[0][: len(MEASURES)]
+    down = (pixels // SIDE).astype(np.float32)
+    brows = float(mould.shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].mean())
+    lids = float(mould.shape[layout.EYE_LEFT, 1].max())
+    below, above = _ramp(down, brows, lids + 2), 1 - _ramp(down, lids, lids + 8)
+    effects *= np.stack([above if name == "eyes" else below for name in MEASURES])
+    return usual, np.repeat(effects[..., None], 3, axis=-1)
+
+
+def _amounts(marks: Sequence[Float], usual: Float) -> Float:
+    """(N, 3) expressions in standard deviations, as `Artist.doing` counts them."""
+    seen = np.stack([expression(points) for points in marks])
+    return np.asarray(np.clip((seen - usual[0]) / usual[1], -FURTHEST, FURTHEST), np.float32)
 
 
 def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould) -> Appearance:
@@ -164,20 +199,22 @@ def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould)
     plain = (unlike < np.quantile(unlike, 0.9)) & (colour < np.quantile(colour, 0.9))
     plain &= (np.abs(codes).max(1) < 4.5) & (np.linalg.norm(codes, axis=1) < 10.5)
     parts = [getattr(appearance, name).float().numpy() for name in ("mean", "basis")]
+    moods = [getattr(appearance, name).float().numpy() for name in ("usual", "expressions")]
     shape: Float = np.asarray(appearance.shape.float().numpy() * SIDE, np.float32)
     numbers = (appearance.triangles.numpy(), appearance.pixels.numpy())
     codes = codes[plain]
     artist = Artist(appearance)
     bare = unadorned(np.stack([artist.portrait(code) for code in codes]), shape)
-    full: Appearance = Appearance.of(shape, *numbers, *parts, codes[bare])
+    full: Appearance = Appearance.of(shape, *numbers, *parts, codes[bare], *moods)
     return full
 
 
 def unadorned(looks: Float, shape: Float) -> Mask:
-    """(N,): whose looks (N, SIDE, SIDE, 3) have no beard, no painted lids and lips, and open eyes, compared with all.
+    """(N,): whose looks (N, SIDE, SIDE, 3) have no beard, no painted lids and lips, open eyes and no fringe, compared
+    with all.
 
     Nobody knows on whom a look will be: a moustache or a lipstick that suits its portrait is a mask on many others.
-    Closed eyes, dark glasses and shadows leave holes where eyes should be.
+    Closed eyes, dark glasses and shadows leave holes where eyes should be, fringes a dark haze above them.
     """
     drawn, light = np.abs(looks).max((0, 3)) > 0, looks.mean(-1)
     departure = np.stack([cv2.GaussianBlur(one, (0, 0), 3) for one in light - light.mean(0)])
@@ -186,13 +223,22 @@ def unadorned(looks: Float, shape: Float) -> Mask:
     around_lips[: round(float(shape[layout.NOSTRILS, 1].max())) + 2] = False
     around_lids = cv2.dilate(lids, np.ones((17, 17), np.uint8)) > cv2.dilate(lids, np.ones((3, 3), np.uint8))
     around_lids[: round(float(shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].max()))] = False
-    beard, paint = (np.square(departure[:, where]).mean(1) for where in (around_lips, around_lids))
+    beard = np.square(departure[:, around_lips]).mean(1)
+    paint = np.square(np.minimum(departure[:, around_lids], 0)).mean(1)
     tint = (looks[..., 0] - looks[..., 1:].mean(-1))[:, lips > 0].mean(1)
     shade = light[:, lips > 0].mean(1)
     lipstick = np.square((tint - tint.mean()) / tint.std()) + np.square((shade - shade.mean()) / shade.std())
     eyes = light[:, lids > 0] - light[:, lids > 0].mean(1, keepdims=True)
     shut = -(eyes @ eyes.mean(0))  # how little there is of what eyes have in common: white, iris, white
-    measures = ((beard, BEARDLESS), (paint, BARE_EYED), (lipstick, PALE_LIPPED), (shut, OPEN_EYED))
+    above = drawn & (np.arange(SIDE)[:, None] < shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].min())
+    fringe = -light[:, above].mean(1)
+    measures = (
+        (beard, BEARDLESS),
+        (paint, BARE_EYED),
+        (lipstick, PALE_LIPPED),
+        (shut, OPEN_EYED),
+        (fringe, BARE_BROWED),
+    )
     return np.asarray(np.all([of < np.quantile(of, share) for of, share in measures], axis=0))
 
 
@@ -215,7 +261,7 @@ def _plausible(rows: Float, components: int = 40) -> Mask:
     scores, spread, directions = np.linalg.svd(centred, full_matrices=False)
     rest = np.abs(centred - (scores[:, :components] * spread[:components]) @ directions[:components]).mean(1)
     odd = (scores[:, :components] ** 2).sum(1) * len(rows) / components
-    return np.asarray((rest < np.quantile(rest, KEPT_SHARE)) & (odd < FURTHEST))
+    return np.asarray((rest < np.quantile(rest, KEPT_SHARE)) & (odd < UNLIKELY))
 
 
 def read_code(portrait: Portrait, mould: Mould, appearance: Appearance) -> tuple[Float, float]:
@@ -234,7 +280,8 @@ def read_code(portrait: Portrait, mould: Mould, appearance: Appearance) -> tuple
     for channel in range(3):
         columns[:, channel, 9 * channel : 9 * channel + 9] = light * fade
     columns[..., 27:] = appearance.basis.numpy()[:, ::2].transpose(1, 2, 0)
-    target = ((look * fade - appearance.mean.numpy()[::2]) * seen_well).reshape(-1)
+    does = np.tensordot(_amounts([portrait.landmarks], appearance.usual.numpy())[0], appearance.expressions.numpy(), 1)
+    target = ((look * fade - (appearance.mean.numpy() + does)[::2]) * seen_well).reshape(-1)
     columns = (columns * seen_well[..., None]).reshape(-1, 27 + count)
     strength = NOISE**2 * len(columns) / 1500  # neighbours err alike: far fewer numbers than pixels are independent
     prior = np.diag([1e-3] * 27 + [strength] * count)

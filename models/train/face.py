@@ -35,6 +35,7 @@ from torch.optim import Optimizer
 from revisage.models import landmarks, layout, warp
 from revisage.models.appearance import Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
+from revisage.models.expression import expression
 from revisage.models.inpaint import calmed
 from revisage.models.proportions import proportions, reshaped
 from revisage.models.refiner import Refiner
@@ -228,7 +229,8 @@ def sample(portrait: Sitter, artist: Artist, canvas: Canvas, rng: np.random.Gene
     mask = face_mask(points, size, dilate=dilate)
     if augment and rng.random() < 0.25:
         mask |= _ellipse(points, canvas, rng)
-    return _cast(picture, mask, points, points, code, artist)
+    code = np.asarray(code, np.float32)
+    return _cast(picture, mask, points, points, code, artist.draw(code, expression(points), points, size))
 
 
 def recast(row: Row, code: Float, artist: Artist, driven: Float | None = None) -> Row:
@@ -236,8 +238,10 @@ def recast(row: Row, code: Float, artist: Artist, driven: Float | None = None) -
 
     The face does what `row.landmarks` do, or others in their place, `driven` (135, 2).
     """
-    shape = reshaped(row.landmarks if driven is None else driven, proportions(code, PROPORTIONS))
-    return replace(_cast(row.picture, row.mask, shape, row.landmarks, artist.someone(code), artist), code=code)
+    does = row.landmarks if driven is None else driven
+    shape = reshaped(does, proportions(code, PROPORTIONS))
+    look = artist.draw(artist.someone(code), expression(does), shape, len(row.picture))
+    return _cast(row.picture, row.mask, shape, row.landmarks, code, look)
 
 
 def moved(row: Row, artist: Artist, canvas: Canvas, rng: np.random.Generator) -> tuple[Row, Float]:
@@ -276,10 +280,9 @@ def _speaking(points: Float, rng: np.random.Generator) -> Float:
     return np.asarray(spoken, np.float32)
 
 
-def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, artist: Artist) -> Row:
+def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, look: Float) -> Row:
     size, upright = len(picture), _landmark_crop(seen)
     points = (geometry.transform(shape[: layout.EYE_CENTRES.start], upright) + 0.5) / landmarks.SIZE
-    look = artist.draw(np.asarray(code, np.float32), shape, size)
     filmed, painted = _mouth(seen), _mouth(shape)
     lips, wanted = (_grid_of(_pixels(MOUTH[1], MOUTH[0]), matrix, size) for matrix in (filmed, painted))
     grid = _grid_of(_pixels(landmarks.SIZE, landmarks.SIZE), geometry.invert(upright), size)

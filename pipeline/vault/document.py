@@ -95,6 +95,7 @@ class TrackRecord:
     segments: int  # how many are sealed
     geometry: Sequence[Json] = ()  # the caller's, for instance one item a frame
     person: int | None = None  # whose track it is, from 1, where several may be one person's; recipients alone learn it
+    draw: int = 0  # which of its key's faces it got
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,12 +322,14 @@ def _placement(fields: Mapping[str, Json]) -> Placement:
 def _record_json(record: TrackRecord) -> dict[str, Json]:
     numbers = {"id": record.id, "first": record.first, "last": record.last, "segments": record.segments}
     person = {} if record.person is None else {"person": record.person}
-    return {**numbers, **person, "geometry": list(record.geometry)}
+    draw = {"draw": record.draw} if record.draw else {}
+    return {**numbers, **person, **draw, "geometry": list(record.geometry)}
 
 
 def _record(fields: Mapping[str, Json]) -> TrackRecord:
     number, first, last, segments = (int(fields[name]) for name in ("id", "first", "last", "segments"))
-    return TrackRecord(number, first, last, segments, tuple(fields["geometry"]), fields.get("person"))
+    person, draw = fields.get("person"), int(fields.get("draw", 0))
+    return TrackRecord(number, first, last, segments, tuple(fields["geometry"]), person, draw)
 
 
 def _settings_json(settings: Settings) -> dict[str, Json]:
@@ -382,13 +385,14 @@ _COUNT: Final = {"type": "integer", "minimum": _COUNTS[0], "maximum": _COUNTS[-1
 _LIST: Final = {"type": "array"}  # of numbers that `_wrong_list` looks at
 _PAIR: Final = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
 _RECORD: Final = _object(
-    optional=["person"],
+    optional=["person", "draw"],
     id=_COUNT,
     first=_COUNT,
     last=_COUNT,
     segments=_COUNT,
     geometry={"type": "array"},
     person={"type": "integer", "minimum": 1, "maximum": 0xFFFF_FFFF},
+    draw=_COUNT,
 )
 _SETTINGS: Final = _object(
     video=_object(

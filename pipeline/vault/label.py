@@ -30,6 +30,7 @@ class LabelTrack:
     first: int  # frame
     last: int
     person: int | None
+    draw: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,7 @@ class Label:
             "secret": base64.b64encode(self.secret.reveal()).decode("ascii"),
             "carry": self.carry,
             "generator": dict(self.generator),
-            "tracks": [[t.id, t.first, t.last, t.person] for t in self.tracks],
+            "tracks": [[t.id, t.first, t.last, t.person, t.draw] for t in self.tracks],
         }
         plain = json.dumps(fields, separators=(",", ":")).encode("utf-8")
         return PREFIX + base64.b64encode(keys.encrypt(plain, recipients)).decode("ascii")
@@ -72,9 +73,9 @@ class Label:
 
 
 def _track(row: Any) -> LabelTrack:
-    number, first, last, person = row
-    if not all(type(v) is int and 0 <= v < 1 << 32 for v in (number, first, last)):
+    number, first, last, person, draw = row
+    if not all(type(v) is int and 0 <= v < 1 << 32 for v in (number, first, last, draw)):
         raise ValueError
     if not (person is None or (type(person) is int and 0 < person < 1 << 32)):
         raise ValueError
-    return LabelTrack(number, first, last, person)
+    return LabelTrack(number, first, last, person, draw)

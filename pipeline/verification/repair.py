@@ -1,7 +1,8 @@
-"""What a verification found uncovered, put into the plan. Knows no video and no network.
+"""What a verification found, mended in the plan. Knows no video and no network.
 
-A face that lies partly under a mask widens that mask. One that lies under none goes on the track that ended there or
-begins there, or becomes a track of its own; gaps are filled in a straight line and both ends are held.
+A person whom a recognizer knows again gets another new face of the same key. A face that lies partly under a mask
+widens that mask. One that lies under none goes on the track that ended there or begins there, or becomes a track of its
+own; gaps are filled in a straight line and both ends are held.
 """
 
 from __future__ import annotations
@@ -24,14 +25,32 @@ _ONWARD = 0.1  # intersection over union of one person's faces in frames that fo
 _WIDER = 1.2  # the ellipse in the box around two boxes must hold the ellipses in both
 
 
-def repaired(plan: Plan, leaks: Sequence[Leak], hold: float = 0.5) -> Plan | None:
-    """`plan` with every uncovered face among `leaks` covered; None where a better plan could not help.
+def repaired(plan: Plan, leaks: Sequence[Leak], hold: float = 0.5, *, paints: bool = True) -> Plan | None:
+    """`plan` with every uncovered face among `leaks` covered, and if `paints` other faces for people who were
+    recognized; None where a better plan could not help.
 
-    `hold` is in seconds.
+    `hold` is in seconds. `paints`: faces are made from keys, so that there are others.
     """
+    known = {leak.track for leak in leaks if leak.kind is Kind.RECOGNIZED and leak.track is not None}
     found = sorted((leak for leak in leaks if leak.kind is Kind.UNCOVERED), key=lambda leak: leak.frame)
-    if not found:
+    if not found and not (known and paints):
         return None
+    covered = _covered(plan, found, hold) if found else plan
+    return redrawn(covered, known) if paints else covered
+
+
+def redrawn(plan: Plan, ids: Iterable[int]) -> Plan:
+    """`plan` with another new face for each of the tracks `ids`, and for what else shows the same people."""
+    wanted = set(ids)
+    persons = {track.person for track in plan.tracks if track.id in wanted and track.person is not None}
+    tracks = (
+        replace(track, draw=track.draw + 1) if track.id in wanted or track.person in persons else track
+        for track in plan.tracks
+    )
+    return replace(plan, tracks=tuple(tracks))
+
+
+def _covered(plan: Plan, found: Sequence[Leak], hold: float) -> Plan:
     work = _Work(plan, {track.id: {face.frame: face for face in track.faces} for track in plan.tracks})
     loose = [leak for leak in found if not work.widen(leak)]
     for chain in _chains(loose, work):

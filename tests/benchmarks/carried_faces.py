@@ -368,7 +368,7 @@ def _relative(found_again: Inverted, before: Inverted) -> float:
 def refound(bench: Bench, carry: Carry, number: int, planes: Planes, key: int) -> tuple[Planes, float | None]:
     """A frame as `recover --without-index` makes it, and how certain the signs are; None: nobody was found."""
     seeker = refind.Seeker(bench.carrier, carry, bench.generator.template, Shape(), FORMAT, _detected,
-                           lambda track, _: bench.veil(track, key), lambda track, _: bench.code(track))  # fmt: skip
+                           lambda track, _: bench.veil(track, key), lambda track: bench.code(track.id))  # fmt: skip
     again = [plane.copy() for plane in planes]
     scene = refind.Scene(seeker, again, 0, 0)
     track = LabelTrack(number, 0, 0, None)
