@@ -1145,6 +1145,7 @@ def _batch_lines(report: BatchReport, output: Path) -> list[str]:
 @click.option("--strips", type=_PATH, metavar="DIR", help="Write a picture of each video, before and after.")
 @_method_options
 @_detection_options
+@_verify_options
 @_encoding_options
 @_overwrite_option
 @_json_option

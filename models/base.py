@@ -42,6 +42,10 @@ class Recognizer(Protocol):
     def threshold(self) -> float:
         """Cosine at and above which two faces count as one person."""
 
+    @property
+    def mean_threshold(self) -> float:
+        """The same for means over two films, which hold less chance than two faces."""
+
     def embed(self, picture: Image, points: Float) -> Float:
         """(D,) float32 of unit length for the face at `points` (5, 2) in `picture`."""
 

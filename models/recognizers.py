@@ -41,6 +41,11 @@ class ArcFaceRecognizer:
         """Cosine at and above which two faces count as one person."""
         return self._threshold
 
+    @property
+    def mean_threshold(self) -> float:
+        """The same for means over two films."""
+        return self._threshold
+
     def embed(self, picture: Image, points: Float) -> Float:
         """(D,) float32 of unit length for the face at `points` (5, 2) in `picture` (H, W, 3) uint8 RGB."""
         return arcface(self._model, np.ascontiguousarray(picture[..., ::-1]), points)

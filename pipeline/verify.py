@@ -315,7 +315,7 @@ class _Inspection:
         if self.identities is None:
             return
         for track, mean in self.identities.means.items():
-            if mean.cosine >= self.identities.recognizer.threshold:
+            if mean.cosine >= self.identities.recognizer.mean_threshold:
                 frame, seconds, box = mean.where
                 yield Leak(
                     Kind.RECOGNIZED, frame, round(seconds, 3), _rounded(box), track, mean.cosine, whole_track=True

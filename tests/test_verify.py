@@ -456,12 +456,9 @@ def test_nothing_to_compare_with(made: Made) -> None:
 class Shade:
     """A recognizer for tests: people are as alike as the mean colours of their faces."""
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
-
-    @property
-    def threshold(self) -> float:
-        return self._threshold
+    def __init__(self, threshold: float, mean_threshold: float | None = None) -> None:
+        self.threshold = threshold
+        self.mean_threshold = threshold if mean_threshold is None else mean_threshold
 
     def embed(self, picture: Image, points: Float) -> Float:
         x, y = points[2].astype(int)
@@ -476,7 +473,10 @@ def test_a_face_that_is_recognised_leaks(made: Made) -> None:
     assert frames_of(loose, Kind.RECOGNIZED) == list(range(FRAMES))
     whole = [leak for leak in loose.leaks if leak.whole_track]
     assert [leak.track for leak in whole] == [1, 2]
+    assert summary(loose).startswith(f"new faces are like the old ones in {FRAMES} of {FRAMES} frames (recognized;")
     assert {leak.kind for leak in loose.leaks} == {Kind.RECOGNIZED}
+    tracks = look(made.output, made.scene, made.source, made.plan, Shade(0.9999, -1.0))
+    assert [(leak.track, leak.whole_track) for leak in tracks.leaks] == [(1, True), (2, True)]
 
 
 def test_dlib_knows_a_face_in_its_own_re_encoding_and_no_blurred_one(tmp_path: Path) -> None:
@@ -691,7 +691,7 @@ def test_who_is_recognized_gets_another_face_and_so_do_the_tracks_of_that_person
 class Suspicious:
     """A recognizer that takes every face for the old one at first, and none once it has been asked `calls` times."""
 
-    threshold = 0.9
+    threshold = mean_threshold = 0.9
 
     def __init__(self, calls: int) -> None:
         self.left = calls

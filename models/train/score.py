@@ -212,7 +212,7 @@ def _portrait(picture: Image, sitter: Sitter) -> Image:
 
 def score_clips(folder: Path, args: argparse.Namespace) -> None:
     """The table of `revisage evaluate` and a strip of pictures for every clip in `folder`."""
-    job = JobOptions(model=args.model, steps=args.steps, device="cpu", threads=args.threads)
+    job = JobOptions(model=args.model, steps=args.steps, device="cpu", threads=args.threads, fix=args.fix)
     laboratory = Laboratory(EvaluateOptions(job, args.frames, args.keys))
 
     def look(name: str, picture: Image) -> None:
@@ -253,6 +253,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=EMBEDDED_MODEL, help="model folder, or the embedded model by name (default)")
     parser.add_argument("--clips", type=Path, help="folder of videos to score as well")
     parser.add_argument("--frames", type=int, default=60, help="of each clip, from its start")
+    parser.add_argument("--fix", action="store_true", help="make the clips' faces as `revisage anonymize --fix` does")
     parser.add_argument("--out", type=Path, default=Path("runs/score"))
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--keys", type=int, default=KEYS)

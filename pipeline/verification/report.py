@@ -93,7 +93,11 @@ def summary(report: Report) -> str:
     frames = len({leak.frame for leak in report.leaks})
     kinds = ", ".join(sorted({leak.kind for leak in report.leaks}))
     first = min(report.leaks, key=lambda leak: leak.frame)
-    some = "a face shows" if len({(leak.kind, leak.track) for leak in report.leaks}) == 1 else "faces show"
+    one = len({(leak.kind, leak.track) for leak in report.leaks}) == 1
+    if all(leak.kind is Kind.RECOGNIZED for leak in report.leaks):
+        some = "a new face is like the old one" if one else "new faces are like the old ones"
+    else:
+        some = "a face shows" if one else "faces show"
     return f"{some} in {frames} of {report.frames} frames ({kinds}; first at {first.seconds:.2f} s)"
 
 
