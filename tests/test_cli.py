@@ -219,6 +219,18 @@ def test_report_of_anonymize_holds_everything(home: Path, clip: Path, plan: Path
     assert done["seconds"] > 0
 
 
+def test_redraw_takes_the_next_face_of_the_key(home: Path, clip: Path, plan: Path, key: Path) -> None:
+    words = ["anonymize", clip, "--key", key, "--plan", plan, "--no-verify", "--json"]
+    first, third = (
+        told(ok(*words, "-o", home / f"{name}.mkv", *more))
+        for name, more in (("first", []), ("third", ["--redraw", 1, "--redraw", 1]))
+    )
+    assert [report["tracks"][0]["draw"] for report in (first, third)] == [0, 2]
+    shown = told(ok("inspect", home / "third.mkv.rvx", "--key", key, "--json"))["unlocked"]["tracks"]
+    assert {record["id"]: record["draw"] for record in shown if not record["contested"]} == {1: 2, 2: 0}
+    refused(run("anonymize", clip, "-o", home / "no.mkv", "--key", key, "--plan", plan, "--redraw", 7), "1, 2")
+
+
 def test_keep_leaves_one_person_as_filmed(home: Path, clip: Path, plan: Path, key: Path) -> None:
     out = home / "kept.mp4"
     result = ok("anonymize", clip, "-o", out, "--key", key, "--plan", plan, *SOLID, "--keep", 1)
