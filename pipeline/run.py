@@ -401,6 +401,12 @@ class Workshop:
             )
         if parts := plan.shape.keep_parts:
             found.append(f"{' and '.join(parts)} are left as filmed, as asked: people are recognised by them")
+        mends = self.options.verify and self.options.fix and self.options.method == "diffusion"
+        if mends and self.witnesses.recognizer is None:
+            found.append(
+                "--fix could not tell whether a new face is like the old one: no recognizer is installed; "
+                "pip install 'revisage[score]'"
+            )
         if self.options.method in ("blur", "mosaic"):
             found.append(f"{self.options.method} is weak: software re-identifies most blurred faces")
         if not planned and self.landmarker[1] and self.options.method == "diffusion":

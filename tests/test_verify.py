@@ -717,6 +717,11 @@ def test_fix_draws_another_face_for_who_is_recognized(leaky: tuple[Path, Path], 
     assert all(np.array_equal(a, b) for a, b in zip(films[0], films[2], strict=True))
     apart = [np.abs(a.astype(int) - b) for a, b in zip(films[0], films[1], strict=True)]
     assert min(float(frame.max()) for frame in apart) > 30
+    blind = Workshop(options)
+    blind.__dict__["witnesses"] = replace(workshop.witnesses, recognizer=None)
+    seen = blind.anonymize(source, tmp_path / "blind.mkv", ring)
+    assert "no recognizer is installed" in seen.warnings[-1] and [track.draw for track in seen.tracks] == [0]
+    assert not any("recognizer" in line for line in (*fixed.warnings[:-1], *asked.warnings))
     with pytest.raises(PlanError, match="no track 2 to draw anew"):
         workshop.anonymize(source, tmp_path / "third.mkv", ring, redraw=[2])
 
