@@ -392,6 +392,30 @@ def test_a_killed_process_costs_one_file(long_source: Path, tmp_path: Path) -> N
     assert "was killed" in report.failed[0].error
 
 
+def test_a_process_that_is_interrupted_while_it_gets_its_file_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was handed over may be under way already; waiting for its end would write a file that nobody wants."""
+    stopped = []
+
+    class Slot:
+        def __init__(self) -> None:
+            self.executor = self
+
+        @classmethod
+        def open(cls) -> Slot:
+            return cls()
+
+        def submit(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+        def stop(self, *, busy: bool) -> None:
+            stopped.append(busy)
+
+    monkeypatch.setattr(batch, "_Slot", Slot)
+    with pytest.raises(KeyboardInterrupt):
+        list(batch._worked_off([object()], 2, lambda _: None))
+    assert sorted(stopped) == [False, True]
+
+
 @pytest.mark.slow
 def test_an_interrupted_batch_leaves_no_unfinished_file(long_source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"

@@ -318,8 +318,8 @@ def _worked_off(tasks: Sequence[Task], jobs: int, start: Callable[[Task], None])
     try:
         while True:
             for task in _some(waiting, len(free)):
+                number = free.pop()  # before anybody can learn that the file is under way, and interrupt it
                 start(task)
-                number = free.pop()
                 running[slots[number].executor.submit(work, task)] = number, task
             if not running:
                 return
@@ -331,9 +331,8 @@ def _worked_off(tasks: Sequence[Task], jobs: int, start: Callable[[Task], None])
                 free.append(number)
                 yield result
     finally:
-        busy = {number for number, _ in running.values()}
         for number, slot in enumerate(slots):
-            slot.stop(busy=number in busy)
+            slot.stop(busy=number not in free)
 
 
 def _some(tasks: Iterator[Task], count: int) -> Iterator[Task]:
