@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from revisage.models import layout
-from revisage.models.expression import MEASURES
+from revisage.models.expression import MEASURES, deviations
 from revisage.models.warp import places
 from revisage.pipeline.types import Float
 
@@ -33,7 +33,6 @@ SIDE = 128  # of the picture in which all faces have one shape, pixels
 STRENGTH = 1.1  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
 CHOOSY = 6.0  # how much more the most alike portraits count: a mix is as if of about three in equal parts
 MOST = 0.7  # how far a look departs from the mean face in any place; a hundredth of the portraits' pixels go beyond 0.5
-FURTHEST = 2.5  # standard deviations that an expression departs from the usual one
 _REMEMBERED = 64  # pictures of codes
 
 
@@ -146,10 +145,8 @@ class Artist:
 
     def doing(self, expression: Float) -> Float:
         """(SIDE, SIDE, 3) float32 of an expression (3,), to be added to anybody's portrait."""
-        usual, deviation = self._usual
-        amounts = np.clip((expression - usual) / np.maximum(deviation, 1e-6), -FURTHEST, FURTHEST)
         picture = np.zeros((SIDE * SIDE, 3), np.float32)
-        picture[self._pixels] = np.tensordot(np.asarray(amounts, np.float32), self._expressions, 1)
+        picture[self._pixels] = np.tensordot(deviations(expression, self._usual), self._expressions, 1)
         return picture.reshape(SIDE, SIDE, 3)
 
     def draw(self, code: Float, expression: Float, landmarks: Float, size: int) -> Float:

@@ -12,6 +12,7 @@ from revisage.models import layout
 from revisage.pipeline.types import Float
 
 MEASURES = ("smile", "mouth", "eyes")
+FURTHEST = 2.5  # standard deviations that an expression departs from the usual one
 _LIFT = 3.0  # how much the lift of the mouth's corners counts beside its width: both then vary alike
 
 
@@ -30,6 +31,16 @@ def expression(landmarks: Float) -> Float:
     smile = float(np.linalg.norm(corners[1] - corners[0])) + _LIFT * float(lift)
     mouth, *eyes = (_gap(points, part) for part in (layout.LIPS_INNER, layout.EYE_LEFT, layout.EYE_RIGHT))
     return np.array([smile, mouth, sum(eyes) / 2], np.float32) / np.float32(unit)
+
+
+def deviations(expressions: Float, usual: Float) -> Float:
+    """(…, 3) -> (…, 3) float32: how far from the usual ones, in standard deviations; at most `FURTHEST`.
+
+    `usual` (2, 3) are the means and the deviations.
+    """
+    mean, deviation = usual
+    amounts = (expressions - mean) / np.maximum(deviation, 1e-6)
+    return np.asarray(np.clip(amounts, -FURTHEST, FURTHEST), np.float32)
 
 
 def nose_length(landmarks: Float) -> float:

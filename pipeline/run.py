@@ -292,8 +292,8 @@ class Workshop:
         if picture is not None:
             check_picture(picture, overwrite=overwrite)
         plan = alone(kept(plan or self.analyze(source, progress, detections), keep), only)
+        _known(plan, redraw, "to draw anew")
         for number in redraw:
-            _known(plan, [number], "to draw anew")
             plan = redrawn(plan, [number])
         plan = replace(plan, shape=self._shape(plan.shape))
         access = Access.of(keys.secrets, keys.recipients, plan.video.sha256)
@@ -513,10 +513,8 @@ def alone(plan: Plan, ids: Sequence[int]) -> Plan:
     if not ids:
         return plan
     _known(plan, ids, "to anonymize")
-    persons = {track.person for track in plan.tracks if track.id in ids and track.person is not None}
-    tracks = tuple(
-        replace(track, keep=track.keep or not (track.id in ids or track.person in persons)) for track in plan.tracks
-    )
+    wanted = plan.with_same_people(ids)
+    tracks = tuple(replace(track, keep=track.keep or track.id not in wanted) for track in plan.tracks)
     return replace(plan, tracks=tracks)
 
 

@@ -98,6 +98,12 @@ class Plan:
     notes: Mapping[str, str] = field(default_factory=dict)
     shape: Shape = Shape()
 
+    def with_same_people(self, ids: Iterable[int]) -> set[int]:
+        """Tracks `ids`, and all others that show one of their persons."""
+        wanted = set(ids)
+        persons = {track.person for track in self.tracks if track.id in wanted and track.person is not None}
+        return wanted | {track.id for track in self.tracks if track.person in persons}
+
     def by_frame(self) -> dict[int, list[tuple[Track, TrackedFace]]]:
         """Frame number -> the faces in it, tracks in rising id."""
         frames: dict[int, list[tuple[Track, TrackedFace]]] = {}

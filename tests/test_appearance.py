@@ -11,10 +11,10 @@ from scipy.spatial import Delaunay
 from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import layout
-from revisage.models.appearance import FURTHEST, MOST, SIDE, STRENGTH, Appearance, Artist
+from revisage.models.appearance import MOST, SIDE, STRENGTH, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.device import choose_device
-from revisage.models.expression import MEASURES, expression, nose_length
+from revisage.models.expression import FURTHEST, MEASURES, expression, nose_length
 from revisage.models.folder import EMBEDDED, network
 from revisage.models.train.appearance import Mould, fit, frontal, read_code, unadorned
 from revisage.models.train.data import Portrait, load_portraits

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
 from revisage.models import layout
-from revisage.models.appearance import FURTHEST, SIDE, Appearance, Artist
+from revisage.models.appearance import SIDE, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
-from revisage.models.expression import MEASURES, expression, nose_length
+from revisage.models.expression import FURTHEST, MEASURES, deviations, expression, nose_length
 from revisage.models.train.data import Portrait, load_portraits, split
 from revisage.models.warp import places, triangles_of
 from revisage.pipeline import geometry
@@ -146,8 +146,13 @@ def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> A
         plausible = _plausible(rows)
         rows, calm = rows[plausible], calm[plausible]
     marks = [ahead[i].landmarks for i in calm]
-    usual, expressions = _expressions(rows.reshape(len(rows), -1, 3), marks, mould, pixels)
-    rows = rows - _amounts(marks, usual) @ expressions.reshape(len(expressions), -1)
+    seen, noses = (
+        np.stack([expression(points) for points in marks]),
+        np.array([nose_length(points) for points in marks]),
+    )
+    usual = np.stack([seen.mean(0), seen.std(0)])
+    expressions = _expressions(rows.reshape(len(rows), -1, 3), deviations(seen, usual), noses, mould, pixels)
+    rows = rows - deviations(seen, usual) @ expressions.reshape(len(expressions), -1)
     mean = rows.mean(0)
     _, spread, directions = np.linalg.svd(rows - mean, full_matrices=False)
     basis = directions[:code_size] * (spread[:code_size, None] / len(rows) ** 0.5)
@@ -159,18 +164,15 @@ def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> A
     return found
 
 
-def _expressions(rows: Float, marks: Sequence[Float], mould: Mould, pixels: NDArray[np.int32]) -> tuple[Float, Float]:
-    """What expressions do to faces (N, P, 3) with landmarks `marks`: their mean and deviation (2, 3), and (3, P, 3).
+def _expressions(rows: Float, amounts: Float, noses: Float, mould: Mould, pixels: NDArray[np.int32]) -> Float:
+    """(3, P, 3): what expressions, by their deviations `amounts` (N, 3), do to faces (N, P, 3).
 
     Only how light skin is: who smiles more is more often a woman, and painted. And only where it can be: a mouth moves
-    nothing above the eyes, and lids nothing below. Children's mouths are small, so the nose's length, which tells them
-    apart, may explain what it can.
+    nothing above the eyes, and lids nothing below. Children's mouths are small, so the length of noses (N,), which
+    tells them apart, may explain what it can.
     """
-    seen = np.stack([expression(points) for points in marks])
-    usual = np.stack([seen.mean(0), seen.std(0)])
-    noses = np.array([nose_length(points) for points in marks])
     childlike = np.clip((noses - noses.mean()) / noses.std(), -FURTHEST, FURTHEST)
-    causes = np.column_stack([_amounts(marks, usual), childlike, np.ones(len(marks))])
+    causes = np.column_stack([amounts, childlike, np.ones(len(rows))])
     grey = rows.mean(-1)
     effects = np.linalg.lstsq(causes, grey, rcond=None)[0][: len(MEASURES)]
     down = (pixels // SIDE).astype(np.float32)
@@ -178,13 +180,7 @@ def _expressions(rows: Float, marks: Sequence[Float], mould: Mould, pixels: NDAr
     lids = float(mould.shape[layout.EYE_LEFT, 1].max())
     below, above = _ramp(down, brows, lids + 2), 1 - _ramp(down, lids, lids + 8)
     effects *= np.stack([above if name == "eyes" else below for name in MEASURES])
-    return usual, np.repeat(effects[..., None], 3, axis=-1)
-
-
-def _amounts(marks: Sequence[Float], usual: Float) -> Float:
-    """(N, 3) expressions in standard deviations, as `Artist.doing` counts them."""
-    seen = np.stack([expression(points) for points in marks])
-    return np.asarray(np.clip((seen - usual[0]) / usual[1], -FURTHEST, FURTHEST), np.float32)
+    return np.repeat(effects[..., None], 3, axis=-1)
 
 
 def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould) -> Appearance:
@@ -280,7 +276,8 @@ def read_code(portrait: Portrait, mould: Mould, appearance: Appearance) -> tuple
     for channel in range(3):
         columns[:, channel, 9 * channel : 9 * channel + 9] = light * fade
     columns[..., 27:] = appearance.basis.numpy()[:, ::2].transpose(1, 2, 0)
-    does = np.tensordot(_amounts([portrait.landmarks], appearance.usual.numpy())[0], appearance.expressions.numpy(), 1)
+    amounts = deviations(expression(portrait.landmarks), appearance.usual.numpy())
+    does = np.tensordot(amounts, appearance.expressions.numpy(), 1)
     target = ((look * fade - (appearance.mean.numpy() + does)[::2]) * seen_well).reshape(-1)
     columns = (columns * seen_well[..., None]).reshape(-1, 27 + count)
     strength = NOISE**2 * len(columns) / 1500  # neighbours err alike: far fewer numbers than pixels are independent

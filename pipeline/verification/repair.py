@@ -41,12 +41,8 @@ def repaired(plan: Plan, leaks: Sequence[Leak], hold: float = 0.5, *, paints: bo
 
 def redrawn(plan: Plan, ids: Iterable[int]) -> Plan:
     """`plan` with another new face for each of the tracks `ids`, and for what else shows the same people."""
-    wanted = set(ids)
-    persons = {track.person for track in plan.tracks if track.id in wanted and track.person is not None}
-    tracks = (
-        replace(track, draw=track.draw + 1) if track.id in wanted or track.person in persons else track
-        for track in plan.tracks
-    )
+    wanted = plan.with_same_people(ids)
+    tracks = (replace(track, draw=track.draw + 1) if track.id in wanted else track for track in plan.tracks)
     return replace(plan, tracks=tuple(tracks))
 
 
