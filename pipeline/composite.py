@@ -1,7 +1,9 @@
 """One frame's faces out, new ones in. Owns removal, the generator's requests, the seam; knows no file, key or network.
 
 Every face of a frame is removed before any crop is taken, so that no generator sees a pixel of a real face, be it its
-own or a neighbour's. What comes back is put on the cover entirely and feathered outward over `FaceRegion.alpha`.
+own or a neighbour's. What is around the covers it does see, the seam too: there lie ears, neck and hairline, which tell
+what the skin between them is like. What comes back is put on the cover entirely and feathered outward over
+`FaceRegion.alpha`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from revisage.pipeline.pixels import (
     align_rect,
     any_in_block,
     cut,
+    quantise_mask,
     to_rgb,
     to_rgb8,
     to_rgb_halved,
@@ -92,14 +95,22 @@ def hidden_pixels(faces: Sequence[PlacedFace], width: int, height: int) -> Mask:
     return hidden
 
 
+def covered_pixels(faces: Sequence[PlacedFace], fmt: PixelFormat, width: int, height: int) -> Mask:
+    """(height, width) bool: every pixel that has a share in the cover of any of `faces`, its colour alone included."""
+    covered = np.zeros((height, width), np.bool_)
+    for face in faces:
+        covered[face.region.rect.inside] |= quantise_mask(face.region.cover, fmt)
+    return covered
+
+
 def request_for(
-    face: PlacedFace, likeness: Likeness, planes: Planes, fmt: PixelFormat, hidden: Mask, size: int
+    face: PlacedFace, likeness: Likeness, planes: Planes, fmt: PixelFormat, covered: Mask, size: int
 ) -> FaceRequest:
-    """The generator's view of `face`: the aligned crop of the frame without any face in it."""
+    """The generator's view of `face`: the aligned crop of the frame without what is `covered` (see there)."""
     height, width = planes[0].shape
     rect = _footprint(face.matrix, size, fmt, width, height)
     pixels = to_rgb8(cut(planes, fmt, rect), fmt)
-    veil = hidden[rect.inside].view(np.uint8)
+    veil = covered[rect.inside].view(np.uint8)
     matrix = face.matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
     background = geometry.crop(_removed(pixels, veil), matrix, size)

@@ -29,13 +29,14 @@ BLANK = 2.0  # grey levels: a painted face whose standard deviation is below thi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One frame on its way: its planes, where its faces are, and every pixel they touch."""
+    """One frame on its way: its planes, where its faces are, and masks (H, W) of them, None where there are none."""
 
     number: int
     planes: Planes
     fmt: PixelFormat
     faces: tuple[PlacedFace, ...]
-    hidden: Mask | None  # (H, W), None where there are no faces
+    covered: Mask | None  # where a face may be: what no generator sees
+    hidden: Mask | None  # every pixel that changes
     seconds: float = 0.0  # since the video's first frame
 
 
@@ -161,9 +162,9 @@ class Diffusion(ByGenerator):
             yield from self._painted(waiting, steady)
 
     def _request(self, face: PlacedFace, picture: Picture, likeness: Callable[[int], Likeness]) -> FaceRequest:
-        assert picture.hidden is not None  # noqa: S101 - there is a face, so there is a mask
+        assert picture.covered is not None  # noqa: S101 - there is a face, so there is a mask
         return composite.request_for(
-            face, likeness(face.track), picture.planes, picture.fmt, picture.hidden, self.generator.size
+            face, likeness(face.track), picture.planes, picture.fmt, picture.covered, self.generator.size
         )
 
     def _painted(self, waiting: Sequence[tuple[Picture, list[FaceRequest]]], steady: Steady) -> Iterator[Protected]:

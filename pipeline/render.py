@@ -21,7 +21,7 @@ import numpy as np
 from revisage.models.latents import Veil, standard_normal
 from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
-from revisage.pipeline.composite import Likeness, PlacedFace, hidden_pixels, place, placed_rect
+from revisage.pipeline.composite import Likeness, PlacedFace, covered_pixels, hidden_pixels, place, placed_rect
 from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.expression import expressive
@@ -266,11 +266,12 @@ class _Job:
             for track, face in self.by_frame.get(frame.index, ())
         )
         faces = tuple(face for face in placed if face is not None)
+        covered = covered_pixels(faces, self.fmt, self.width, self.height) if faces else None
         hidden = hidden_pixels(faces, self.width, self.height) if faces else None
         self.frames += 1
         self.faces += len(faces)
         seconds = float((self.plan.pts[frame.index] - self.plan.pts[0]) * self.time_base)
-        return Picture(frame.index, frame.planes, self.fmt, faces, hidden, seconds)
+        return Picture(frame.index, frame.planes, self.fmt, faces, covered, hidden, seconds)
 
     def _likeness(self) -> Callable[[int], Likeness]:
         method = self.method

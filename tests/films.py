@@ -105,10 +105,11 @@ def film_of_a_face(
     """A photograph that ships with scikit-image, moved as by a hand-held camera; 25 frames a second.
 
     `zoom` enlarges it: about a face of 80 x 110 pixels, in the middle from `zoom` 2 on. `rotation`: degrees
-    counter-clockwise that players are to turn the film by, which the stored picture is turned against.
+    counter-clockwise that players are to turn the film by, which the stored picture is turned against. The file is the
+    same to the byte every time: faces and noise are derived from its digest.
     """
     photograph = data.astronaut()
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as out:
         options = {"crf": "4", "preset": "ultrafast"} if codec == "libx264" else {}
         stream: Any = out.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt

@@ -16,7 +16,19 @@ from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.device import choose_device
 from revisage.models.expression import FURTHEST, MEASURES, expression, nose_length
 from revisage.models.folder import EMBEDDED, network
-from revisage.models.train.appearance import Mould, fit, frontal, read_code, unadorned
+from revisage.models.train import appearance as appearance_module
+from revisage.models.train.appearance import (
+    BARE_BROWED,
+    BARE_EYED,
+    BEARDLESS,
+    OPEN_EYED,
+    PALE_LIPPED,
+    Mould,
+    fit,
+    frontal,
+    read_code,
+    unadorned,
+)
 from revisage.models.train.data import Portrait, load_portraits
 from revisage.models.warp import places
 from revisage.pipeline.errors import ModelError
@@ -198,7 +210,44 @@ def test_beards_and_paint_are_no_looks_to_mix(part: str) -> None:
     looks[:5, top:bottom, left:right] += 0.3 if part == "eyes" else -0.5
     plain = unadorned(looks, shape)
     assert not plain[:5].any()
-    assert 15 < plain.sum() < 40
+    left = BEARDLESS * BARE_EYED * PALE_LIPPED * OPEN_EYED * BARE_BROWED  # of noise, which knows no two at once
+    assert 0.6 * left < plain.mean() < 1.5 * left
+
+
+def test_lamps_are_no_looks_but_brows_eyes_and_lips_are() -> None:
+    """Green cheeks and a pale chin are damped, a brow and a blue eye are not."""
+    shape = np.asarray(appearance().shape.numpy() * SIDE, np.float32)
+    light, (weight, outline) = np.zeros((SIDE, SIDE, 9), np.float32), appearance_module._weights(shape)
+    mould = Mould(shape, triangles(shape), light, weight, outline)
+    looks = np.zeros((12, SIDE, SIDE, 3), np.float32)
+    nose, chin = (int(shape[i, 1]) for i in (layout.NOSE_TIP, layout.LIP_BOTTOM))
+    (eye_x, eye_y), brow = shape[layout.EYE_LEFT].mean(0).astype(int), shape[layout.BROW_RIGHT].mean(0).astype(int)
+    looks[0, nose - 8 : nose + 8, :, 1] = 0.3  # a green lamp from the side
+    looks[1, chin:] = 0.3  # one below
+    looks[2, eye_y - 2 : eye_y + 2, eye_x - 3 : eye_x + 3, 2] = 0.6
+    looks[3, brow[1] - 2 : brow[1] + 2, brow[0] - 10 : brow[0] + 10] = -0.6
+    left = appearance_module._without_lamps(looks, mould)
+    colour = [one.max(-1) - one.min(-1) for one in (left[0] - left[4:].mean(0), looks[0] - looks.mean(0))]
+    assert colour[0][nose, SIDE // 2] < 0.5 * colour[1][nose, SIDE // 2]
+    middle, low = SIDE // 2, (chin + int(shape[layout.OVAL, 1].max())) // 2
+    assert 0.05 < left[1, low, middle].mean() < 0.6 * looks[1, low, middle].mean()
+    assert left[2, eye_y, eye_x, 2] > 0.45
+    assert left[3, brow[1], brow[0]].mean() < -0.45
+
+
+def test_everybody_has_skin_of_one_colour() -> None:
+    """Of the embedded looks: outside eyes and lips, colours differ much less than light and shade."""
+    model = network(Appearance, EMBEDDED / "appearance", choose_device("cpu").exact)
+    artist, shape = Artist(model), model.shape.float().numpy() * SIDE
+    rng = np.random.default_rng(3)
+    drawn = np.stack([artist.portrait(artist.someone(rng.standard_normal(64).astype(np.float32))) for _ in range(40)])
+    skin = np.abs(drawn).max((0, 3)) > 0.05
+    for part in (layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_OUTER):
+        (left, top), (right, bottom) = shape[part].min(0).astype(int) - 3, shape[part].max(0).astype(int) + 4
+        skin[top:bottom, left:right] = False
+    differing = (drawn - drawn.mean(0))[:, skin]
+    shade = differing.mean(-1)
+    assert (differing - shade[..., None]).std() < 0.12 * shade.std()
 
 
 def test_everybody_is_as_far_from_the_mean_face_and_two_codes_are_two_people() -> None:

@@ -17,6 +17,7 @@ from revisage.pipeline import geometry
 from revisage.pipeline.composite import (
     Likeness,
     PlacedFace,
+    covered_pixels,
     fit_into,
     hidden_pixels,
     membrane,
@@ -302,15 +303,24 @@ def test_the_generator_never_sees_a_face(film: Path) -> None:
                 for track, tracked in plan.by_frame()[frame.index]
                 if (p := place(track.id, tracked, FACE_TEMPLATE, 64, video.pix_fmt, WIDTH, HEIGHT))
             ]
-            hidden = hidden_pixels(faces, WIDTH, HEIGHT)
-            clean = [plane.copy() for plane in frame.planes]
-            clean[0][hidden] = np.random.default_rng(0).integers(0, 255, int(hidden.sum()))  # another face
+            covered = covered_pixels(faces, video.pix_fmt, WIDTH, HEIGHT)
+            other = with_other_faces(frame.planes, covered)
             likeness = Likeness(np.zeros(8, np.float32), np.zeros((3, 64, 64), np.float32))
             for one in faces:
-                a = request_for(one, likeness, frame.planes, video.pix_fmt, hidden, 64)
-                b = request_for(one, likeness, clean, video.pix_fmt, hidden, 64)
+                a = request_for(one, likeness, frame.planes, video.pix_fmt, covered, 64)
+                b = request_for(one, likeness, other, video.pix_fmt, covered, 64)
                 np.testing.assert_array_equal(a.background, b.background)
                 assert (a.background[a.mask > 0] == REMOVED).all()
+
+
+def with_other_faces(planes: Planes, covered: Mask) -> Planes:
+    """`planes` with noise wherever a sample, of light or of colour, has a share in what is `covered`."""
+    rng, height = np.random.default_rng(0), len(covered)
+    drawn = []
+    for plane in planes:
+        rows, columns = -(-height // len(plane)), -(-covered.shape[1] // plane.shape[1])
+        drawn.append(np.where(covered[::rows, ::columns], rng.integers(0, 255, plane.shape), plane).astype(plane.dtype))
+    return drawn
 
 
 def test_membrane_meets_its_border() -> None:
@@ -339,16 +349,31 @@ def large_face(name: str) -> tuple[PlacedFace, Planes, PixelFormat, Mask]:
 def test_the_generator_never_sees_a_large_face(name: str) -> None:
     """Its crop is made from a smaller picture: the face is out of that, too."""
     placed, planes, fmt, hidden = large_face(name)
-    other = [plane.copy() for plane in planes]
-    other[0][hidden] = np.random.default_rng(0).integers(0, fmt.peak, int(hidden.sum()))
+    covered = covered_pixels([placed], fmt, 431, 397)
+    other = with_other_faces(planes, covered)
     likeness = Likeness(np.zeros(8, np.float32), np.zeros((3, 64, 64), np.float32))
-    a, b = (request_for(placed, likeness, seen, fmt, hidden, 64) for seen in (planes, other))
+    a, b = (request_for(placed, likeness, seen, fmt, covered, 64) for seen in (planes, other))
     np.testing.assert_array_equal(a.background, b.background)
     np.testing.assert_array_equal(a.mask, b.mask)
     assert (a.background[a.mask > 0] == REMOVED).all()
     cover = np.zeros(hidden.shape, np.uint8)
     cover[placed.region.rect.inside] = placed.region.cover
+    assert (covered | (cover == 0)).all()
     assert (a.mask[geometry.crop(cover * np.uint8(255), placed.matrix, 64) > 127] > 0).all()
+
+
+def test_the_generator_sees_what_is_around_a_face() -> None:
+    """Neck, ears and hairline, under the seam, tell what the skin between them is like."""
+    placed, planes, fmt, hidden = large_face("yuv420p")
+    covered = covered_pixels([placed], fmt, 431, 397)
+    seam = hidden & ~covered
+    brighter = [plane.copy() for plane in planes]
+    brighter[0][seam] += 40
+    likeness = Likeness(np.zeros(8, np.float32), np.zeros((3, 64, 64), np.float32))
+    a, b = (request_for(placed, likeness, seen, fmt, covered, 64) for seen in (planes, brighter))
+    around = geometry.crop(seam.view(np.uint8) * np.uint8(255), placed.matrix, 64) == 255
+    assert around.sum() > 100
+    assert ((b.background.astype(int) - a.background)[around, 1] > 30).all()
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "yuv422p", "yuv444p"])

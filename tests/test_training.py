@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import landmarks, layout
 from revisage.models.appearance import Artist
+from revisage.models.conditioning import face_mask
 from revisage.models.device import choose_device
 from revisage.models.generator import load_generator
 from revisage.models.train.face import (
@@ -33,6 +35,7 @@ from revisage.models.train.face import (
     pace,
     recast,
     sample,
+    set_off,
     tone_loss,
 )
 from revisage.models.train.mix import main
@@ -93,14 +96,14 @@ def lent_scene(lent: Row) -> Painted:
     own = sample(sitter(CANVAS), Artist(appearance()), CANVAS, np.random.default_rng(3))
     later, _ = moved(lent, Artist(appearance()), CANVAS, np.random.default_rng(1))
     batch = make_batch([own, lent, later])
-    return Painted(batch, batch.clean.clone(), batch.clean.clone(), 1)
+    return Painted(batch, batch.clean.clone(), batch.clean.clone(), CANVAS.alpha(batch.mask), 1)
 
 
 def test_a_face_painted_as_somebody_else_keeps_the_light_on_it_and_what_is_beside_it(lent: Row) -> None:
     made = lent_scene(lent)
     assert tone_loss(made) < 1e-6 and beside_loss(made) < 1e-6
     drawn = (made.batch.look[1] != 0).any(dim=0) | (made.batch.look[0] != 0).any(dim=0)
-    beside = (made.batch.mask[1, 0] > 0) & ~drawn
+    beside = (made.alpha[1, 0] > 0) & ~drawn
     assert beside.sum() > 200
     made.picture[1, :, beside] += 0.3
     assert tone_loss(made) < 1e-6, "what is beside the face makes up for nothing"
@@ -112,6 +115,35 @@ def test_a_face_that_is_too_dark_counts_as_such(lent: Row) -> None:
     made.picture[1, :, (made.batch.look[1] != 0).any(dim=0)] -= 0.3
     assert tone_loss(made) > 0.005
     assert beside_loss(made) < 1e-6
+
+
+def test_a_seam_falls_off_around_what_is_painted() -> None:
+    mask = torch.zeros(1, 1, 128, 128)
+    mask[..., 40:88, 40:88] = 1
+    alpha = CANVAS.alpha(mask)
+    assert (alpha[mask > 0] == 1).all()
+    row = alpha[0, 0, 64, 88:100]
+    assert (row.diff() <= 0).all() and 0 < row[3] < 1
+    assert row[7:].max() == 0, "six pixels are as wide as in use"
+    assert CANVASES[256].alpha(mask)[0, 0, 64, 98] > 0 == CANVASES[256].alpha(mask)[0, 0, 64, 101]
+
+
+def test_surroundings_change_their_brightness_and_skin_does_not() -> None:
+    y, x = np.mgrid[:128, :128]
+    points = sample(sitter(CANVAS), Artist(appearance()), CANVAS, np.random.default_rng(3), augment=False).landmarks
+    picture = np.full((128, 128, 3), (90, 120, 60), np.uint8)
+    skin = (x - 64) ** 2 + (y - 64) ** 2 < 45**2
+    neck = (y > 110) & (abs(x - 64) < 15)
+    picture[skin | neck] = (200, 150, 120)
+    inside = cv2.erode((skin | neck).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    outside = cv2.dilate((skin | neck).astype(np.uint8), np.ones((13, 13), np.uint8)) == 0
+    outside &= face_mask(points, 128, dilate=0.6) == 0
+    changes = []
+    for seed in range(12):
+        changed = set_off(picture, points, np.random.default_rng(seed)).astype(int) - picture
+        assert np.abs(changed[inside]).max() <= 2
+        changes.append(changed[outside].mean())
+    assert min(changes) < -20 and max(changes) > 20
 
 
 def test_two_folders_mix_into_one_that_loads(tmp_path: Path) -> None:

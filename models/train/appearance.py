@@ -38,7 +38,10 @@ SHADOW = 0.04  # of full scale, added before taking the logarithm
 CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
 UNLIKELY = 2.5  # mean squared component beyond which a face is no face
 # Shares of the people that are read; see `unadorned`.
-BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED, BARE_BROWED = 0.65, 0.75, 0.9, 0.9, 0.85
+BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED, BARE_BROWED = 0.65, 0.65, 0.9, 0.9, 0.85
+# What is left of how a face departs from the mean one: of skin's colour, of lips', and of shades wider than `WIDE` eye
+# distances. Coloured lamps and hard ones make most of it, and on somebody else it is a green cheek, a pale chin.
+SKIN_COLOUR, LIP_COLOUR, SHADES, WIDE = 0.3, 0.7, 0.5, 0.25
 NOISE = 0.12  # what a code leaves unexplained, logarithm; with standard-normal codes it decides how far a fit may go
 
 
@@ -139,7 +142,8 @@ def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> A
     looks = _logarithm(np.stack([mould.unwarped(portrait)[0] for portrait in ahead]))
     lopsided = np.abs(looks - looks[:, :, ::-1])[:, mould.outline].mean((1, 2))
     calm = np.flatnonzero(lopsided <= np.quantile(lopsided, CALM_SHARE))
-    flat = _without_light(((looks + looks[:, :, ::-1]) / 2)[calm], mould) * mould.weight[..., None]
+    flat = _without_light(((looks + looks[:, :, ::-1]) / 2)[calm], mould)
+    flat = _without_lamps(flat, mould) * mould.weight[..., None]
     pixels = np.flatnonzero(mould.weight.reshape(-1) > 1e-3).astype(np.int32)
     rows = flat.reshape(len(flat), -1, 3)[:, pixels].reshape(len(flat), -1)
     for _ in range(2):
@@ -250,6 +254,28 @@ def _without_light(looks: Float, mould: Mould) -> Float:
         flat: Float = looks - light.transpose(2, 0, 1, 3)
         mean = np.median(flat, axis=0)
     return flat
+
+
+def _without_lamps(looks: Float, mould: Mould) -> Float:
+    """(N, SIDE, SIDE, 3) with less of what harmonics do not explain and people differ little by; see `SKIN_COLOUR`."""
+    mean = looks.mean(0)
+    sigma = WIDE * float(layout.interocular(mould.shape))
+    inside = mould.outline.astype(np.float32)
+    spread = np.maximum(cv2.GaussianBlur(inside, (0, 0), sigma), 1e-3)
+    eyes, lips = (
+        cv2.GaussianBlur(
+            np.maximum.reduce([_filled(mould.shape[part]) for part in parts]).astype(np.float32), (0, 0), 1
+        )
+        for parts in ((layout.EYE_LEFT, layout.EYE_RIGHT), (layout.LIPS_OUTER,))
+    )
+    kept = SKIN_COLOUR + (1 - SKIN_COLOUR) * eyes + (LIP_COLOUR - SKIN_COLOUR) * lips
+    plain = np.empty_like(looks)
+    for number, departure in enumerate(looks - mean):
+        grey = departure.mean(-1)
+        wide = cv2.GaussianBlur(grey * inside, (0, 0), sigma) / spread
+        shade = grey - (1 - SHADES) * wide
+        plain[number] = mean + shade[..., None] + (departure - grey[..., None]) * kept[..., None]
+    return plain
 
 
 def _plausible(rows: Float, components: int = 40) -> Mask:

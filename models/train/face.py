@@ -61,8 +61,12 @@ OPENINGS = 4  # how much an error of an opening counts beside one of a place
 SYLLABLE = 0.12  # how far lips part within a few frames, most of them less; interocular distances
 HAZY = 0.4  # share of the portraits with less contrast, as films have it that are flatly lit or taken through a haze
 COLLARS = 0.35  # share of the portraits whose clothes reach the chin; without them dark clothes meant dark skin
+BACKDROPS = 0.4  # share of the portraits whose surroundings are darker or brighter than they were beside the skin
 BLINKS = 0.15  # share of the portraits whose eyes are closed, more or less
 UNLIKE = 0.08  # share of the portraits left out: what their codes say of them is furthest from what is seen
+COVERED = 0.28  # how far beyond the landmarks a face is removed in use, a pixel of the crop included; eye distances
+CLOSE, WIDE = (0.2, 0.38), (0.38, 0.6)  # the same in training: as in use, and where pixels carry, which takes the seam
+SEAM = 5.6  # how wide the seam around it is in use; pixels of `SIZE`
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,12 @@ class Canvas:
     def calm(self) -> int:
         """`CALM` in pixels."""
         return round(CALM * self.unit)
+
+    def alpha(self, mask: Tensor) -> Tensor:
+        """(B, 1, S, S): how much of a picture is painted where `mask` is, which falls off over the seam around it."""
+        reach = round(SEAM * self.unit / 2)
+        grown = F.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+        return F.avg_pool2d(grown, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
 
     @property
     def kept(self) -> int:
@@ -212,10 +222,10 @@ def sample(portrait: Sitter, artist: Artist, canvas: Canvas, rng: np.random.Gene
     if augment and rng.random() < 0.5:
         pixels, points = pixels[:, ::-1], layout.mirror(points, canvas.kept)
     matrix = geometry.align(layout.five_points(points), FACE_TEMPLATE, size)
-    dilate = 0.45  # in use: 0.25 for what landmarks miss, 0.2 for the seam
+    dilate = COVERED
     if augment:
         matrix = _jitter(rng, size, scale=0.07, turn=8, shift=0.025) @ np.vstack([matrix, [0, 0, 1]]).astype(np.float32)
-        dilate = rng.uniform(0.35, 0.6)
+        dilate = rng.uniform(*(CLOSE if rng.random() < 0.7 else WIDE))
         code = (1 - BLUR**2) ** 0.5 * code + BLUR * rng.standard_normal(len(code))
     picture = geometry.crop(np.ascontiguousarray(pixels), matrix, size)
     points = geometry.transform(points, matrix)
@@ -223,6 +233,8 @@ def sample(portrait: Sitter, artist: Artist, canvas: Canvas, rng: np.random.Gene
         picture, points = blinked(picture, points, min(1.0, rng.uniform(0.3, 1.3)))
     if augment and rng.random() < COLLARS:
         picture = collared(picture, points, rng)
+    if augment and rng.random() < BACKDROPS:
+        picture = set_off(picture, points, rng)
     if augment:
         picture = _degrade(_colour(picture, rng, 0.15), canvas, rng)
         points = points + rng.normal(0, rng.uniform(0, 0.6 * canvas.unit), points.shape).astype(np.float32)
@@ -256,7 +268,7 @@ def moved(row: Row, artist: Artist, canvas: Canvas, rng: np.random.Generator) ->
     seen = geometry.transform(row.landmarks, matrix)
     speaking = _speaking(row.landmarks, rng)
     driven = geometry.transform(speaking, matrix) + rng.normal(0, 0.25 * canvas.unit, seen.shape).astype(np.float32)
-    mask = face_mask(driven, size, dilate=rng.uniform(0.4, 0.5))
+    mask = face_mask(driven, size, dilate=rng.uniform(*CLOSE))
     later = recast(replace(row, picture=picture, mask=mask, landmarks=seen), row.code, artist, driven)
     before, after = (reshaped(points, proportions(row.code, PROPORTIONS)) for points in (row.landmarks, speaking))
     x, y = warp.places(before, after, warp.standard_triangles(), size)
@@ -336,6 +348,25 @@ def collared(picture: Image, points: Float, rng: np.random.Generator) -> Image:
     cloth = (grey + rng.normal(0, 12, 3)) * folds[..., None]
     dressed: Image = np.clip(picture * (1 - share) + cloth * share, 0, 255).astype(np.uint8)
     return dressed
+
+
+def set_off(picture: Image, points: Float, rng: np.random.Generator) -> Image:
+    """A crop (S, S, 3) with hair, clothes and wall of another brightness; skin stays, the neck's and the ears', too.
+
+    In portraits, who has bright skin is before a bright wall more often than not; in films that says nothing.
+    """
+    size, unit = len(picture), float(layout.interocular(points))
+    face = face_mask(points, size, dilate=0.25)
+    logs = np.log(cv2.GaussianBlur(picture, (0, 0), 0.7).astype(np.float32) + 12)
+    skin = np.median(logs[face_mask(points, size, dilate=0.0) > 0], axis=0)
+    lightness = (logs - skin).mean(axis=2)
+    colour = np.abs(logs - skin - lightness[..., None]).max(axis=2)
+    alike = (np.abs(lightness) < 0.7) & (colour < 0.13)
+    kept = cv2.GaussianBlur(np.maximum(face, alike * np.uint8(255)), (0, 0), 0.06 * unit).astype(np.float32) / 255
+    gains = np.exp(np.clip(rng.normal(0, 0.5), -1.1, 0.6) + rng.normal(0, 0.05, 3)).astype(np.float32)
+    share = kept[..., None]
+    changed: Image = np.clip(picture * (share + (1 - share) * gains), 0, 255).astype(np.uint8)
+    return changed
 
 
 def _shoulders(points: Float, size: int, rng: np.random.Generator) -> Float:
@@ -453,8 +484,9 @@ class Painted:
     """What the painter made of a batch."""
 
     batch: Batch
-    picture: Tensor  # (B + D, 3, S, S), what was there outside the mask
-    predicted: Tensor  # the same, with the network's own pixels outside the mask
+    picture: Tensor  # (B + D, 3, S, S), what was there outside the mask and its seam
+    predicted: Tensor  # the same, with the network's own pixels everywhere
+    alpha: Tensor  # (B + D, 1, S, S), how much of the one is the other
     known: int  # B, rows that show whom they are to show
 
 
@@ -481,13 +513,13 @@ def painted(nets: Networks, batch: Batch, table: Tensor, args: argparse.Namespac
     with torch.no_grad():
         clean[later] = nets.predict(noise[later], batch.take(later), torch.full_like(later, 999)).float()
     predicted = nets.predict(signal * clean + noise_level * noise, batch, t).float()
-    return Painted(batch, predicted * batch.mask + batch.clean * (1 - batch.mask), predicted, count)
+    alpha = nets.canvas.alpha(batch.mask)
+    return Painted(batch, predicted * alpha + batch.clean * (1 - alpha), predicted, alpha, count)
 
 
 def likeness_loss(made: Painted, args: argparse.Namespace) -> Tensor:
-    """Pixels: absolute, squared and gradient error of the rows painted with their own code, inside the mask mostly."""
-    target, mask = made.batch.clean[: made.known], made.batch.mask[: made.known]
-    weight = mask + 0.1
+    """Pixels: absolute, squared and gradient error of the rows painted with their own code, mostly where they show."""
+    target, weight = made.batch.clean[: made.known], made.alpha[: made.known] + 0.1
     error = made.predicted[: made.known] - target
     pixels = ((error.abs() + error.square()) * weight).sum() / weight.sum() / 3
     edges = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
@@ -508,7 +540,7 @@ def beside_loss(made: Painted) -> Tensor:
     """What is neither of the face that was filmed nor of the one that is painted is as filmed, whoever is painted."""
     lent = (len(made.picture) - made.known) // 2
     faces, others = _drawn_on(made.batch)[:lent], slice(made.known, made.known + lent)
-    weight = made.batch.mask[others] * (1 - faces) * (1 - _drawn_on(made.batch)[others])
+    weight = made.alpha[others] * (1 - faces) * (1 - _drawn_on(made.batch)[others])
     error = made.picture[others] - made.batch.clean[others]
     return ((error.abs() + error.square()) * weight).sum() / weight.sum().clamp(min=1) / 3
 
@@ -679,8 +711,8 @@ def contact_sheet(nets: Networks, held_out: list[Sitter], artist: Artist, path: 
         scenes.append(make_batch([recast(row, code, artist) for row in rows]))
     columns = [scenes[0].clean, scenes[0].removed]
     for scene, own in zip(scenes, noise, strict=True):
-        x = paint(nets, scene, own.expand(len(people), -1, -1, -1), steps)
-        columns.append(x * scene.mask + scene.clean * (1 - scene.mask))
+        x, alpha = paint(nets, scene, own.expand(len(people), -1, -1, -1), steps), nets.canvas.alpha(scene.mask)
+        columns.append(x * alpha + scene.clean * (1 - alpha))
     sheet = torch.cat([torch.cat(list(c), dim=1) for c in columns], dim=2)
     image = ((sheet.clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
     cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -201,7 +201,7 @@ def contact_sheet(sitters: Sequence[Sitter], generator: FaceGenerator, keys: int
 
 def _veiled(sitter: Sitter) -> Image:
     veiled = sitter.picture.copy()
-    veiled[sitter.hidden] = 128
+    veiled[sitter.covered] = 128
     return veiled
 
 

@@ -29,6 +29,7 @@ class Sitter:
     picture: Image
     face: PlacedFace
     landmarks: Float  # (135, 2) in pixels of the picture
+    covered: Mask  # (H, W), where the face may be: what the generator does not see
     hidden: Mask  # (H, W), every pixel that a new face changes
 
 
@@ -46,7 +47,8 @@ def seat(picture: Image, detector: Detector, landmarker: Landmarker, generator: 
     placed = composite.place(1, face, generator.template, generator.size, _format(), width, height)
     if placed is None:
         return None
-    return Sitter(picture, placed, landmarks, composite.hidden_pixels([placed], width, height))
+    covered = composite.covered_pixels([placed], _format(), width, height)
+    return Sitter(picture, placed, landmarks, covered, composite.hidden_pixels([placed], width, height))
 
 
 def numbered(number: int, generator: FaceGenerator) -> Likeness:
@@ -67,7 +69,7 @@ def paint(sitters: Sequence[Sitter], likenesses: Sequence[Likeness], generator: 
 
 def request(sitter: Sitter, who: Likeness, size: int) -> FaceRequest:
     """What the generator is asked."""
-    return composite.request_for(sitter.face, who, _planes(sitter.picture), _format(), sitter.hidden, size)
+    return composite.request_for(sitter.face, who, _planes(sitter.picture), _format(), sitter.covered, size)
 
 
 def finished(sitter: Sitter, crop: Image) -> Image:

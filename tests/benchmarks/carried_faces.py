@@ -220,7 +220,7 @@ class Bench:
         placed = place(number, subject.face(), self.generator.template, SIZE, FORMAT, SIDE, SIDE)
         assert placed is not None
         planes = planes_of(subject.picture.astype(np.float32), FORMAT)
-        return Picture(0, planes, FORMAT, (placed,), hidden_pixels([placed], SIDE, SIDE))
+        return Picture(0, planes, FORMAT, (placed,), None, hidden_pixels([placed], SIDE, SIDE))
 
     # -- the published way
 
