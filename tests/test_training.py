@@ -25,6 +25,7 @@ from revisage.models.train.face import (
     Painted,
     Row,
     Teachers,
+    _colour,
     album,
     beside_loss,
     collared,
@@ -144,6 +145,19 @@ def test_surroundings_change_their_brightness_and_skin_does_not() -> None:
         assert np.abs(changed[inside]).max() <= 2
         changes.append(changed[outside].mean())
     assert min(changes) < -20 and max(changes) > 20
+
+
+def test_colours_are_louder_and_quieter_warmer_and_colder_than_in_the_portrait() -> None:
+    picture = np.full((8, 8, 3), (150, 110, 90), np.uint8)
+    picture[4:] = (90, 110, 120)
+    chroma, warmth = [], []
+    for seed in range(200):
+        one = _colour(picture, np.random.default_rng(seed), 0.0).astype(float)
+        light = one.max()
+        chroma.append(np.abs(one[0, 0] - one[7, 7]).max() / light)
+        warmth.append((one[..., 0] - one[..., 2]).mean() / light)
+    assert np.quantile(chroma, 0.95) > 0.44, "0.4 in the portrait"
+    assert np.quantile(warmth, 0.05) < 0.02 and np.quantile(warmth, 0.95) > 0.14, "0.1 in the portrait"
 
 
 def test_two_folders_mix_into_one_that_loads(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ CERTAIN = 10  # inverse temperature of whom the recognizer sees
 OPENINGS = 4  # how much an error of an opening counts beside one of a place
 SYLLABLE = 0.12  # how far lips part within a few frames, most of them less; interocular distances
 HAZY = 0.4  # share of the portraits with less contrast, as films have it that are flatly lit or taken through a haze
+LOUD = 0.4  # share with stronger or weaker colours, in warmer or colder light
 COLLARS = 0.35  # share of the portraits whose clothes reach the chin; without them dark clothes meant dark skin
 BACKDROPS = 0.4  # share of the portraits whose surroundings are darker or brighter than they were beside the skin
 BLINKS = 0.15  # share of the portraits whose eyes are closed, more or less
@@ -398,10 +399,14 @@ def _jitter(rng: np.random.Generator, size: int, *, scale: float, turn: float, s
 
 
 def _colour(picture: Image, rng: np.random.Generator, strength: float) -> Image:
-    """Gamma, gain, tint and haze. Codes know none of them: colour, light and contrast come from the surroundings."""
+    """Gamma, gain, tint, saturation and haze. Codes know none of them: all come from the surroundings."""
     x = picture.astype(np.float32) / 255
     x = x ** np.float32(np.exp(rng.normal(0, strength)))
     x = x * np.exp(rng.normal(0, strength / 2) + rng.normal(0, strength / 3, 3)).astype(np.float32)
+    if rng.random() < LOUD:
+        grey = x @ np.float32([0.299, 0.587, 0.114])
+        x = grey[..., None] + (x - grey[..., None]) * np.float32(np.exp(np.clip(rng.normal(0, 0.35), -0.8, 0.6)))
+        x = x * np.exp(rng.normal(0, 0.06) * np.float32([1, 0, -1]))  # lamps and sunsets
     if rng.random() < HAZY:
         black, white = rng.uniform(0, 0.3), rng.uniform(0.7, 1)
         x = np.float32(black) + np.float32(white - black) * np.clip(x, 0, 1)
