@@ -8,7 +8,7 @@ shifted, so that speech and blinks keep their time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -48,17 +48,26 @@ SPREAD = Proportions(
     brow_slant=0.035,
 )
 _FURTHEST = 2.0  # standard deviations
+_SMALLER = 0.4  # share of the wanted change that is left of a jaw narrower, and a chin shorter, than the filmed one
 # Width of a mouth: the portraits' median, and where the widest twentieth begins; distances of the eye centres.
 _AT_REST, _BROAD = 0.78, 1.03
 _NARROWED = 0.3  # share of the wanted change that is left of a broad one
 
 
 def proportions(code: Float, strength: float) -> Proportions:
-    """Of a standard-normal identity code (N,): standard normal times `strength` times `SPREAD`, cut off at two."""
+    """Of a standard-normal identity code (N,): standard normal times `strength` times `SPREAD`, cut off at two.
+
+    Faces seldom get smaller: what is beside a jaw that was wider must be invented, and shows as a rim.
+    """
     names = [field.name for field in fields(Proportions)]
     parts = [code[i :: len(names)] for i in range(len(names))]
     amounts = np.clip([part.sum() / max(1, len(part)) ** 0.5 for part in parts], -_FURTHEST, _FURTHEST) * strength
-    return Proportions(**{name: float(a) * getattr(SPREAD, name) for name, a in zip(names, amounts, strict=True)})
+    wanted = Proportions(**{name: float(a) * getattr(SPREAD, name) for name, a in zip(names, amounts, strict=True)})
+    return replace(wanted, jaw_width=_seldom_less(wanted.jaw_width), chin_length=_seldom_less(wanted.chin_length))
+
+
+def _seldom_less(change: float) -> float:
+    return change if change > 0 else change * _SMALLER
 
 
 def reshaped(landmarks: Float, wanted: Proportions) -> Float:

@@ -64,6 +64,9 @@ def test_codes_decide_and_repeat() -> None:
     found = np.array([[getattr(proportions(code, 1.0), n) / getattr(SPREAD, n) for n in NAMES] for code in codes])
     assert proportions(codes[0], 1.0) == proportions(codes[0].copy(), 1.0)
     assert np.abs(found).max() <= 2
+    smaller = found[:, :2] < 0  # jaw and chin
+    assert found[:, :2].min() >= -0.8 and 0.4 < smaller.mean() < 0.6, "a face that shrinks shrinks little"
+    found[:, :2][smaller] /= 0.4
     np.testing.assert_allclose(found.std(0), 0.95, atol=0.12)  # of a normal distribution cut off at two
     assert np.abs(np.corrcoef(found.T) - np.eye(len(NAMES))).max() < 0.2
     assert proportions(codes[0], 0.0) == Proportions()
