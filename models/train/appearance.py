@@ -223,7 +223,7 @@ def unadorned(looks: Float, shape: Float) -> Mask:
     around_lips[: round(float(shape[layout.NOSTRILS, 1].max())) + 2] = False
     around_lids = cv2.dilate(lids, np.ones((17, 17), np.uint8)) > cv2.dilate(lids, np.ones((3, 3), np.uint8))
     around_lids[: round(float(shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].max()))] = False
-    beard = np.square(departure[:, around_lips]).mean(1)
+    beard = np.square(np.minimum(departure[:, around_lips], 0)).mean(1)
     paint = np.square(np.minimum(departure[:, around_lids], 0)).mean(1)
     tint = (looks[..., 0] - looks[..., 1:].mean(-1))[:, lips > 0].mean(1)
     shade = light[:, lips > 0].mean(1)
