@@ -404,9 +404,9 @@ def _colour(picture: Image, rng: np.random.Generator, strength: float) -> Image:
     x = x ** np.float32(np.exp(rng.normal(0, strength)))
     x = x * np.exp(rng.normal(0, strength / 2) + rng.normal(0, strength / 3, 3)).astype(np.float32)
     if rng.random() < LOUD:
-        grey = x @ np.float32([0.299, 0.587, 0.114])
+        grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
         x = grey[..., None] + (x - grey[..., None]) * np.float32(np.exp(np.clip(rng.normal(0, 0.35), -0.8, 0.6)))
-        x = x * np.exp(rng.normal(0, 0.06) * np.float32([1, 0, -1]))  # lamps and sunsets
+        x = x * np.exp(rng.normal(0, 0.06) * np.array([1, 0, -1], np.float32))  # lamps and sunsets
     if rng.random() < HAZY:
         black, white = rng.uniform(0, 0.3), rng.uniform(0.7, 1)
         x = np.float32(black) + np.float32(white - black) * np.clip(x, 0, 1)
