@@ -356,6 +356,8 @@ def test_a_score_sees_that_keys_do_nothing(judges: Judges, sitters: list[Sitter]
     assert found.two_keys_same == found.face_found_original == 1
     assert found.face_found < 1
     assert found.same_as_original == 0
+    assert found.tone_error > 5, "one grey wave for everybody"
+    assert found.tone_error_darkest > found.tone_error_palest
     assert found.parrot_rank1 == 1  # the attacker's own grey wave is the very same
     sheet = contact_sheet(sitters, generator, keys=2)
     assert sheet.shape == (4 * 160, 4 * 160, 3)

@@ -112,6 +112,12 @@ def test_blur_is_less_sharp() -> None:
     assert sharp[1] < 0.3 * sharp[0]
 
 
+def test_lightness_is_the_middles() -> None:
+    crop = np.zeros((1, 64, 64, 3), np.uint8)
+    crop[:, 16:48, 16:48] = (200, 100, 50)
+    assert measures.lightness(crop)[0] == pytest.approx(0.299 * 200 + 0.587 * 100 + 0.114 * 50, abs=0.01)
+
+
 def test_nothing_to_measure_is_no_number() -> None:
     assert np.isnan(measures.mean(np.zeros(0)))
     assert np.isnan(measures.median(np.zeros(0)))

@@ -72,6 +72,9 @@ class Score:
     eye_correlation: float
     sharpness: float  # squared gradient inside the face over the original's, median
     sharpness_blur: float
+    tone_error: float  # of the face's mean lightness, grey levels, mean
+    tone_error_darkest: float  # how much too light the darkest third of the faces is, mean
+    tone_error_palest: float  # the same of the palest third; below 0: too dark
     kid: float  # on CenterFace's backbone, against other people as they are
     kid_blur: float
     kid_originals: float  # the floor: other people as they are
@@ -99,6 +102,7 @@ def score(sitters: Sequence[Sitter], generator: FaceGenerator, judges: Judges, k
         **_identity(originals, blur, painted),
         **_following(originals, painted),
         **_looks(originals, blur, painted),
+        **_tone(originals, painted),
     )
 
 
@@ -189,6 +193,18 @@ def _looks(originals: Seen, blur: Seen, painted: Sequence[Seen]) -> dict[str, fl
         found[f"{name}_blur"] = measures.kid(reference, soft)
         found[f"{name}_originals"] = measures.kid(reference, other)
     return found
+
+
+def _tone(originals: Seen, painted: Sequence[Seen]) -> dict[str, float]:
+    """Skin's lightness is guessed from what is around a face; guesses tend to the middle."""
+    filmed = measures.lightness(originals.crops)
+    errors = np.stack([measures.lightness(seen.crops) for seen in painted]) - filmed
+    darkest, palest = filmed <= np.quantile(filmed, 1 / 3), filmed >= np.quantile(filmed, 2 / 3)
+    return {
+        "tone_error": measures.mean(np.abs(errors)),
+        "tone_error_darkest": measures.mean(errors[:, darkest]),
+        "tone_error_palest": measures.mean(errors[:, palest]),
+    }
 
 
 def contact_sheet(sitters: Sequence[Sitter], generator: FaceGenerator, keys: int = SHEET_KEYS) -> Image:

@@ -186,11 +186,21 @@ def standardised(reference: Float, *others: Float) -> list[Float]:
 
 def sharpness(crops: Image) -> Float:
     """(N, S, S, 3) -> (N,): mean squared step between neighbouring pixels of the luma, over the crop's middle half."""
-    middle = slice(crops.shape[1] // 4, -(crops.shape[1] // 4))
-    grey = crops[:, middle, middle].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey = _middle(crops)
     across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
     steps: Float = np.square(across).mean((1, 2)) + np.square(down).mean((1, 2))
     return np.maximum(steps, 1e-6)
+
+
+def lightness(crops: Image) -> Float:
+    """(N, S, S, 3) -> (N,): mean of the luma, in grey levels, over the crop's middle half."""
+    return np.asarray(_middle(crops).mean((1, 2)), np.float32)
+
+
+def _middle(crops: Image) -> Float:
+    """(N, S, S, 3) -> (N, S / 2, S / 2): luma."""
+    middle = slice(crops.shape[1] // 4, -(crops.shape[1] // 4))
+    return np.asarray(crops[:, middle, middle].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))
 
 
 # -- summaries
