@@ -17,8 +17,8 @@ SMALLEST = 32.0  # pixels: narrower faces all look alike to a recognizer
 _FEWEST = 5  # frames that a mean over a track needs
 # dlib's embeddings have a length of 1.44 +- 0.08, so a cosine orders pairs as its Euclidean distance does. 0.94 is the
 # distance 0.5: of pairs of different held-out portraits 1 % reach it, of frames against their own re-encoding 98 %.
-# Means over a film are shorter, 1.4, and hold less chance: 0.91 is the distance 0.6, at which dlib parts people, and 0.9
-# is 0.63: faces aligned a little otherwise are judged the same then.
+# Means over a film are shorter, 1.4, and hold less chance: 0.91 is the distance 0.6, at which dlib parts people, and
+# 0.9 is 0.63: faces aligned a little otherwise are judged the same then.
 _DLIB_THRESHOLD, _DLIB_MEAN_THRESHOLD = 0.94, 0.9
 
 
