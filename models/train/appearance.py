@@ -150,13 +150,12 @@ def fit(portraits: Sequence[Portrait], mould: Mould, code_size: int = CODE) -> A
         plausible = _plausible(rows)
         rows, calm = rows[plausible], calm[plausible]
     marks = [ahead[i].landmarks for i in calm]
-    seen, noses = (
-        np.stack([expression(points) for points in marks]),
-        np.array([nose_length(points) for points in marks]),
-    )
+    seen = np.stack([expression(points) for points in marks])
+    noses = np.array([nose_length(points) for points in marks])
     usual = np.stack([seen.mean(0), seen.std(0)])
-    expressions = _expressions(rows.reshape(len(rows), -1, 3), deviations(seen, usual), noses, mould, pixels)
-    rows = rows - deviations(seen, usual) @ expressions.reshape(len(expressions), -1)
+    amounts = deviations(seen, usual)
+    expressions = _expressions(rows.reshape(len(rows), -1, 3), amounts, noses, mould, pixels)
+    rows = rows - amounts @ expressions.reshape(len(expressions), -1)
     mean = rows.mean(0)
     _, spread, directions = np.linalg.svd(rows - mean, full_matrices=False)
     basis = directions[:code_size] * (spread[:code_size, None] / len(rows) ** 0.5)
@@ -262,13 +261,11 @@ def _without_lamps(looks: Float, mould: Mould) -> Float:
     sigma = WIDE * float(layout.interocular(mould.shape))
     inside = mould.outline.astype(np.float32)
     spread = np.maximum(cv2.GaussianBlur(inside, (0, 0), sigma), 1e-3)
-    eyes, lips = (
-        cv2.GaussianBlur(
-            np.maximum.reduce([_filled(mould.shape[part]) for part in parts]).astype(np.float32), (0, 0), 1
-        )
-        for parts in ((layout.EYE_LEFT, layout.EYE_RIGHT), (layout.LIPS_OUTER,))
+    left, right, lips = (
+        cv2.GaussianBlur(_filled(mould.shape[part]).astype(np.float32), (0, 0), 1)
+        for part in (layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_OUTER)
     )
-    kept = SKIN_COLOUR + (1 - SKIN_COLOUR) * eyes + (LIP_COLOUR - SKIN_COLOUR) * lips
+    kept = SKIN_COLOUR + (1 - SKIN_COLOUR) * (left + right) + (LIP_COLOUR - SKIN_COLOUR) * lips
     plain = np.empty_like(looks)
     for number, departure in enumerate(looks - mean):
         grey = departure.mean(-1)
