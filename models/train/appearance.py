@@ -3,9 +3,10 @@
 Faces are warped to the mean shape by their landmarks and made symmetric. Of the logarithm of their colours, what nine
 spherical harmonics of the surface can explain is light (Basri & Jacobs, *Lambertian Reflectance and Linear Subspaces*,
 PAMI 25(2), 2003), together with the skin's tone; the rest has principal components. Turned heads, sunglasses, hands and
-hair are left out of the fit, beards and paint out of the looks to be mixed. Knows no network.
+hair are left out of the fit, beards and paint out of the looks to be mixed; where many are alike to a recognizer, few
+are mixed. Knows no generator.
 
-    python -m revisage.models.train.appearance FOLDER --out DIR [--sheet PNG]
+    python -m revisage.models.train.appearance FOLDER --recognizer faceres.json --out DIR [--sheet PNG]
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
@@ -25,6 +27,7 @@ from revisage.models.appearance import SIDE, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.expression import FURTHEST, MEASURES, deviations, expression, nose_length
 from revisage.models.train.data import Portrait, load_portraits, split
+from revisage.models.train.recognizer import Recognizer
 from revisage.models.warp import places, triangles_of
 from revisage.pipeline import geometry
 from revisage.pipeline.pixels import Mask
@@ -38,10 +41,12 @@ SHADOW = 0.04  # of full scale, added before taking the logarithm
 CALM_SHARE, KEPT_SHARE = 0.75, 0.95  # of the frontal faces: the most symmetric, then the best explained
 UNLIKELY = 2.5  # mean squared component beyond which a face is no face
 # Shares of the people that are read; see `unadorned`.
-BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED, BARE_BROWED = 0.65, 0.65, 0.9, 0.9, 0.85
+BEARDLESS, BARE_EYED, PALE_LIPPED, OPEN_EYED, CLEAR_EYED, BARE_BROWED = 0.65, 0.65, 0.9, 0.9, 0.85, 0.85
 # What is left of how a face departs from the mean one: of skin's colour, of lips', and of shades wider than `WIDE` eye
 # distances. Coloured lamps and hard ones make most of it, and on somebody else it is a green cheek, a pale chin.
 SKIN_COLOUR, LIP_COLOUR, SHADES, WIDE = 0.3, 0.7, 0.5, 0.25
+LOOKS = 200  # are mixed, of those that are plain: portraits crowd around few kinds of people, and keys would, too
+SEEN = 128  # side of the crops that the recognizer sees
 NOISE = 0.12  # what a code leaves unexplained, logarithm; with standard-normal codes it decides how far a fit may go
 
 
@@ -186,9 +191,9 @@ def _expressions(rows: Float, amounts: Float, noses: Float, mould: Mould, pixels
     return np.repeat(effects[..., None], 3, axis=-1)
 
 
-def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould) -> Appearance:
+def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould, recognizer: Recognizer) -> Appearance:
     """`appearance` with the looks of `portraits`, without the tenth that it describes worst (glasses, hands), the most
-    colourful tenth (paint), the extremes, and what is adorned.
+    colourful tenth (paint), the extremes, what is adorned, and what `recognizer` finds alike.
     """
     read = [read_code(portrait, mould, appearance) for portrait in portraits]
     codes, unlike = np.stack([code for code, _ in read]), np.array([rest for _, rest in read])
@@ -201,19 +206,47 @@ def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould)
     moods = [getattr(appearance, name).float().numpy() for name in ("usual", "expressions")]
     shape: Float = np.asarray(appearance.shape.float().numpy() * SIDE, np.float32)
     numbers = (appearance.triangles.numpy(), appearance.pixels.numpy())
-    codes = codes[plain]
-    artist = Artist(appearance)
-    bare = unadorned(np.stack([artist.portrait(code) for code in codes]), shape)
-    full: Appearance = Appearance.of(shape, *numbers, *parts, codes[bare], *moods)
+    artist, kept = Artist(appearance), np.flatnonzero(plain)
+    kept = kept[unadorned(np.stack([artist.portrait(codes[i]) for i in kept]), shape)]
+    kept = kept[distinct(_persons([portraits[i] for i in kept], recognizer), LOOKS)]
+    full: Appearance = Appearance.of(shape, *numbers, *parts, codes[kept], *moods)
     return full
 
 
+@torch.inference_mode()
+def _persons(portraits: Sequence[Portrait], recognizer: Recognizer) -> Float:
+    """Whom `recognizer` sees in each of N: (N, D)."""
+    found = []
+    for portrait in portraits:
+        matrix = geometry.align(layout.five_points(portrait.landmarks), FACE_TEMPLATE, SEEN)
+        crop = torch.from_numpy(geometry.crop(portrait.read(), matrix, SEEN)).permute(2, 0, 1)[None]
+        found.append(recognizer.person(crop.float() / 127.5 - 1)[0].numpy())
+    return np.stack(found)
+
+
+def distinct(persons: Float, count: int) -> NDArray[np.intp]:
+    """Numbers of `count` of the people (N, D), in order: whoever has most others close by goes, one after the other.
+
+    A key's face is a mix of few looks. Where a third of them are of one kind, so are a third of the faces, and a
+    recognizer takes two of a kind for one person far more often than any other two.
+    """
+    apart = np.linalg.norm(persons[:, None] - persons[None], axis=-1)
+    near = np.exp(-apart / max(float(apart[np.triu_indices(len(apart), 1)].std()), 1e-9))
+    crowd = near.sum(1)
+    left = np.ones(len(persons), bool)
+    while left.sum() > count:
+        most = np.where(left, crowd, -np.inf).argmax()
+        left[most] = False
+        crowd -= near[most]
+    return np.flatnonzero(left)
+
+
 def unadorned(looks: Float, shape: Float) -> Mask:
-    """(N,): whose looks (N, SIDE, SIDE, 3) have no beard, no painted lids and lips, open eyes and no fringe, compared
-    with all.
+    """(N,): whose looks (N, SIDE, SIDE, 3) have no beard, no painted lids and lips, open eyes with whites in
+    them and no fringe, compared with all.
 
     Nobody knows on whom a look will be: a moustache or a lipstick that suits its portrait is a mask on many others.
-    Closed eyes, dark glasses and shadows leave holes where eyes should be, fringes a dark haze above them.
+    Closed or small eyes, dark glasses and shadows leave holes where eyes should be, fringes a dark haze above them.
     """
     drawn, light = np.abs(looks).max((0, 3)) > 0, looks.mean(-1)
     departure = np.stack([cv2.GaussianBlur(one, (0, 0), 3) for one in light - light.mean(0)])
@@ -229,6 +262,9 @@ def unadorned(looks: Float, shape: Float) -> Mask:
     lipstick = np.square((tint - tint.mean()) / tint.std()) + np.square((shade - shade.mean()) / shade.std())
     eyes = light[:, lids > 0] - light[:, lids > 0].mean(1, keepdims=True)
     shut = -(eyes @ eyes.mean(0))  # how little there is of what eyes have in common: white, iris, white
+    usual = light[:, lids > 0].mean(0)
+    white, iris = (light[:, lids > 0][:, part].mean(1) for part in (usual > np.median(usual), usual < np.median(usual)))
+    hollow = iris - 2 * white  # neither bright where the white should be nor any brighter there
     above = drawn & (np.arange(SIDE)[:, None] < shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].min())
     fringe = -light[:, above].mean(1)
     measures = (
@@ -236,6 +272,7 @@ def unadorned(looks: Float, shape: Float) -> Mask:
         (paint, BARE_EYED),
         (lipstick, PALE_LIPPED),
         (shut, OPEN_EYED),
+        (hollow, CLEAR_EYED),
         (fringe, BARE_BROWED),
     )
     return np.asarray(np.all([of < np.quantile(of, share) for of, share in measures], axis=0))
@@ -327,7 +364,7 @@ def main(args: argparse.Namespace) -> None:
     """Fit, save, draw."""
     usable, _ = split(load_portraits(args.folder))
     mould = Mould.of(usable)
-    appearance = peopled(fit(usable, mould), usable, mould)
+    appearance = peopled(fit(usable, mould), usable, mould, Recognizer(args.recognizer))
     appearance.half().save_pretrained(args.out, safe_serialization=True)
     if args.sheet:
         picture = _sheet(appearance.float(), mould, usable[:: len(usable) // 14][:14])
@@ -337,6 +374,7 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder with images/ and landmarks.npz")
+    parser.add_argument("--recognizer", type=Path, required=True, help="faceres.json, see models/train/recognizer.py")
     parser.add_argument("--out", type=Path, required=True, help="where to write the diffusers component")
     parser.add_argument("--sheet", type=Path, help="a picture of portraits, their codes and drawn codes")
     main(parser.parse_args())

@@ -1,6 +1,6 @@
 """Trains `revisage-face`, the embedded generator, from portraits of people who do not exist.
 
-    python -m revisage.models.train.appearance FOLDER --out START/appearance
+    python -m revisage.models.train.appearance FOLDER --recognizer faceres.json --out START/appearance
     python -m revisage.models.train.face --portraits FOLDER --recognizer faceres.json --start START --run runs/face
 
 Pixel-space diffusion on a patchified crop: 128 x 128 pixels become a 16 x 16 grid of 8 x 8 patches (see `Canvas`), and
