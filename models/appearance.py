@@ -30,7 +30,7 @@ from revisage.models.warp import places
 from revisage.pipeline.types import Float
 
 SIDE = 128  # of the picture in which all faces have one shape, pixels
-STRENGTH = 1.15  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
+STRENGTH = 1.25  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
 CHOOSY = 7.5  # how much more the most alike portraits count: a mix is as if of about two in equal parts
 MOST = 0.7  # how far a look departs from the mean face in any place; a hundredth of the portraits' pixels go beyond 0.5
 _REMEMBERED = 64  # pictures of codes

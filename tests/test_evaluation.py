@@ -15,7 +15,7 @@ from skimage import data
 from revisage.models import scoring
 from revisage.models.base import CarryRequest, Descent, FaceRequest, Inverted
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
-from revisage.models.train.score import Score, _tone, contact_sheet, score
+from revisage.models.train.score import SHARED, Score, _tone, contact_sheet, score
 from revisage.pipeline.errors import ModelError, PlanError
 from revisage.pipeline.evaluation import films
 from revisage.pipeline.evaluation.attacks import faces, pixels, rebuild
@@ -359,6 +359,21 @@ def test_a_score_sees_that_keys_do_nothing(judges: Judges, sitters: list[Sitter]
     assert found.parrot_rank1 == 1  # the attacker's own grey wave is the very same
     sheet = contact_sheet(sitters, generator, keys=2)
     assert sheet.shape == (4 * 160, 4 * 160, 3)
+
+
+def test_four_keys_are_everybodys_and_the_others_each_persons_own(judges: Judges, sitters: list[Sitter]) -> None:
+    codes = []
+
+    class Recording(FakeGenerator):
+        def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
+            codes.append([request.code.tobytes() for request in requests])
+            return super().generate(requests)
+
+    generator: Any = Recording()
+    score(sitters, generator, judges, SHARED + 2, "fake")
+    shared, own = codes[:SHARED], codes[SHARED : SHARED + 2]
+    assert all(len(set(group)) == 1 for group in shared)
+    assert len(set().union(*shared, *own)) == SHARED + 2 * len(sitters)
 
 
 def test_faces_painted_alike_are_too_light_on_dark_people_and_too_dark_on_pale_ones() -> None:

@@ -51,7 +51,7 @@ from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 SIZE = 128  # side of the crop in whose pixels lengths are given here
 STEPS = 2  # in use
 CALM = 4  # see `calmed`; pixels of `SIZE`
-PROPORTIONS = 0.95  # see `models/proportions.py`
+PROPORTIONS = 0.8  # see `models/proportions.py`
 BLUR = 0.3  # standard deviation of the noise in the code of a picture, so that a code is a place and not a point
 MARGIN = 1.5  # portraits are kept as crops this much larger than the template, room for jitter
 KEPT = 224  # side of those crops; pixels of `SIZE`
