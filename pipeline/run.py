@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from revisage.pipeline.recover_lost import Finders
 
 FAITHFUL = 30.0  # dB of PSNR from which what the pixels give back is as good as filmed
-FIX_ROUNDS = 3  # times that --fix renders again before it gives up
+FIX_ROUNDS = 8  # times that --fix renders again before it gives up
 
 
 Looks = Literal["adaptive", "every", "once"]  # the second: still frames too; the third: the first look and no other
