@@ -293,7 +293,7 @@ def test_everybody_is_as_far_from_the_mean_face_and_two_codes_are_two_people() -
     assert np.mean(apart < 6 * STRENGTH) < 6e-3  # most of these mix the same two of two hundred
     assert np.quantile(apart, 0.02) > 8 * STRENGTH
     moved = np.stack([artist.someone(code + 1e-3) for code in codes])
-    assert np.linalg.norm(moved - people, axis=1).max() < 0.1  # rounding a code changes nobody
+    assert np.linalg.norm(moved - people, axis=1).max() < 0.011 * 8 * STRENGTH  # rounding a code changes nobody
 
 
 def test_a_folder_without_people_is_refused(tmp_path: Path) -> None:
