@@ -284,7 +284,7 @@ _verify_options = _stacked(
         "--fix",
         is_flag=True,
         help="Cover what that finds, draw faces anew that a recognizer takes for the old ones, and render again, at "
-        "most three times.",
+        "most eight times.",
     ),
 )
 

@@ -31,7 +31,7 @@ from revisage.pipeline.pixels import Planes
 from revisage.pipeline.plan import load_plan, save_plan
 from revisage.pipeline.protect import Obscure, Picture, Protected
 from revisage.pipeline.render import Access, RenderOptions, anonymize
-from revisage.pipeline.run import JobOptions, KeyRing, Workshop
+from revisage.pipeline.run import FIX_ROUNDS, JobOptions, KeyRing, Workshop
 from revisage.pipeline.types import Box, FaceDetection, Float, Image, Origin, Plan, Shape, Track, TrackedFace, VideoInfo
 from revisage.pipeline.vault.keys import SecretKey
 from revisage.pipeline.verification.change import compare
@@ -877,13 +877,14 @@ def test_fix_gives_up_in_the_end(leaky: tuple[Path, Path], tmp_path: Path) -> No
 
     def restless(picture: Image) -> list[FaceDetection]:
         rounds.append(len(rounds))
-        x = 30.0 + 60 * (len(rounds) // 12)
-        return [FaceDetection((x, 10, x + 30, 50), 0.9, face_at(0, (x, 10, x + 30, 50)).points)]
+        row, column = divmod(len(rounds) // 12, 6)
+        x, y = 30.0 + 60 * column, 10.0 + 230 * row
+        return [FaceDetection((x, y, x + 30, y + 40), 0.9, face_at(0, (x, y, x + 30, y + 40)).points)]
 
     workshop.__dict__["witnesses"] = Witnesses(restless, "restless")
-    with pytest.raises(LeakError, match="tried 3 times"):
+    with pytest.raises(LeakError, match=f"tried {FIX_ROUNDS} times"):
         workshop.anonymize(source, tmp_path / "o.mkv", KeyRing(), plan=load_plan(plan_file))
-    assert len(rounds) == 4 * 12 and list(tmp_path.iterdir()) == []
+    assert len(rounds) == (FIX_ROUNDS + 1) * 12 and list(tmp_path.iterdir()) == []
 
 
 def test_a_phone_held_upright(tmp_path: Path) -> None:
