@@ -260,10 +260,10 @@ def unadorned(looks: Float, shape: Float) -> Mask:
     tint = (looks[..., 0] - looks[..., 1:].mean(-1))[:, lips > 0].mean(1)
     shade = light[:, lips > 0].mean(1)
     lipstick = np.square((tint - tint.mean()) / tint.std()) + np.square((shade - shade.mean()) / shade.std())
-    eyes = light[:, lids > 0] - light[:, lids > 0].mean(1, keepdims=True)
-    shut = -(eyes @ eyes.mean(0))  # how little there is of what eyes have in common: white, iris, white
-    usual = light[:, lids > 0].mean(0)
-    white, iris = (light[:, lids > 0][:, part].mean(1) for part in (usual > np.median(usual), usual < np.median(usual)))
+    eyes = light[:, lids > 0]
+    contrast, usual = eyes - eyes.mean(1, keepdims=True), eyes.mean(0)
+    shut = -(contrast @ contrast.mean(0))  # how little there is of what eyes have in common: white, iris, white
+    white, iris = (eyes[:, part].mean(1) for part in (usual > np.median(usual), usual < np.median(usual)))
     hollow = iris - 2 * white  # neither bright where the white should be nor any brighter there
     above = drawn & (np.arange(SIDE)[:, None] < shape[layout.BROW_LEFT.start : layout.BROW_RIGHT.stop, 1].min())
     fringe = -light[:, above].mean(1)
