@@ -283,8 +283,8 @@ _verify_options = _stacked(
     click.option(
         "--fix",
         is_flag=True,
-        help="Cover what that finds, draw faces anew that a recognizer takes for the old ones, and render again, at "
-        "most eight times.",
+        help="Cover what that finds and render again, at most eight times. Where a recognizer is installed, new faces "
+        "are tried in a few frames first, and those that it takes for the old ones are not used.",
     ),
 )
 

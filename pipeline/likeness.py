@@ -6,9 +6,18 @@ file and no network.
 
 from __future__ import annotations
 
-from revisage.models.latents import Veil, identity_code
-from revisage.pipeline.types import Float
-from revisage.pipeline.vault.keys import FaceKey, TrackKey, track_stream
+from revisage.models.base import Cropped
+from revisage.models.latents import Veil, identity_code, standard_normal
+from revisage.pipeline.composite import Likeness
+from revisage.pipeline.types import Float, Track
+from revisage.pipeline.vault.keys import FaceKey, TrackKey, VideoSecret, face_key, track_stream
+
+
+def likeness_of(secret: VideoSecret, track: Track, method: Cropped) -> Likeness:
+    """The new face of `track`, or of its person, by its `draw`. Its pixels carry nothing."""
+    face = face_key(secret, track.id, track.person)
+    noise = standard_normal(track_stream(face, "noise").read, method.noise_shape)
+    return Likeness(code_of(face, method.code_size, track.draw), noise)
 
 
 def code_of(face: TrackKey | FaceKey, size: int, draw: int = 0) -> Float:

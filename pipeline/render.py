@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from revisage.models.latents import Veil, standard_normal
+from revisage.models.latents import Veil
 from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
 from revisage.pipeline.composite import Likeness, PlacedFace, covered_pixels, hidden_pixels, place, placed_rect
 from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.expression import expressive
-from revisage.pipeline.likeness import code_of, veil_of
+from revisage.pipeline.likeness import likeness_of, veil_of
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
 from revisage.pipeline.plan import fits
@@ -278,11 +278,10 @@ class _Job:
 
         @lru_cache(maxsize=64)
         def likeness(track: int) -> Likeness:
-            key = keys.track_identity(self.access.secret, track)
-            face = keys.face_key(self.access.secret, track, self.known[track].person)
-            code = code_of(face, method.code_size, self.known[track].draw)
-            noise = standard_normal(keys.track_stream(face, "noise").read, method.noise_shape)
-            return Likeness(code, noise, self._veil(key, method.size) if self.options.carry else None)
+            who = likeness_of(self.access.secret, self.known[track], method)
+            if self.options.carry is None:
+                return who
+            return replace(who, veil=self._veil(keys.track_identity(self.access.secret, track), method.size))
 
         return likeness
 

@@ -13,20 +13,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from revisage.models.base import Descent, Detector, FaceCarrier, Landmarker
+from revisage.models.base import Descent, Detector, FaceCarrier, Landmarker, Recognizer
 from revisage.models.detectors import LOW, SMALLEST, load_detector
 from revisage.models.presets import EMBEDDED_MODEL
 from revisage.pipeline.analyze import AnalyzeOptions, analyze, analyze_given
 from revisage.pipeline.carry import Carry
+from revisage.pipeline.casting import cast
+from revisage.pipeline.composite import Likeness
 from revisage.pipeline.convey import Carrying
 from revisage.pipeline.detections import load_detections
 from revisage.pipeline.errors import KeyFileError, LeakError, ModelError, OutputError, PlanError
+from revisage.pipeline.likeness import likeness_of
 from revisage.pipeline.places import check_places, index_path
-from revisage.pipeline.protect import METHODS, Diffusion, Method, Obscure
+from revisage.pipeline.protect import METHODS, ByGenerator, Diffusion, Method, Obscure
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
 from revisage.pipeline.report import TrackSummary, check_picture, picture_of_moments, summaries
 from revisage.pipeline.shape import PARTS, REGIONS
-from revisage.pipeline.types import CropTemplate, Plan, Progress, Shape, silent
+from revisage.pipeline.types import CropTemplate, Plan, Progress, Shape, Track, silent
 from revisage.pipeline.vault.index import Seal
 from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
 from revisage.pipeline.verification.eyes import Mirrored
@@ -347,7 +350,8 @@ class Workshop:
 
         Raises LeakError where something does; then no output exists.
         """
-        fixed: list[str] = []
+        plan, fixed = self._cast(rendering, plan)
+        rounds = 0
         while True:
             try:
                 return rendering.checked(plan, self.witnesses, self._limits, tuple(fixed))
@@ -355,10 +359,20 @@ class Workshop:
                 if not self.options.fix:
                     raise LeakError(f"{leak}; no output was written; {_hint(leak.report)}", leak.report) from None
                 better = repaired(plan, leak.report.leaks, self.options.hold, paints=self.options.method == "diffusion")
-                if better is None or len(fixed) == FIX_ROUNDS:
+                if better is None or rounds == FIX_ROUNDS:
                     raise LeakError(f"{leak}; no output was written; {_stuck(better)}", leak.report) from None
-                plan = better
+                plan, rounds = better, rounds + 1
                 fixed.append(f"{leak}: mended and rendered again, as asked by --fix")
+
+    def _cast(self, rendering: _Rendering, plan: Plan) -> tuple[Plan, list[str]]:
+        """With `fix`: new faces that a recognizer does not take for the old ones, before the film is made of them."""
+        method, recognizer = rendering.method, self.witnesses.recognizer
+        if not self.options.fix or recognizer is None or not isinstance(method, ByGenerator):
+            return plan, []
+        better = rendering.cast(plan, method, recognizer)
+        changed = sum(a.draw != b.draw for a, b in zip(plan.tracks, better.tracks, strict=True))
+        said = f"{changed} of {len(plan.tracks)} tracks got another new face, since the first was like the old one"
+        return better, [f"{said}, as asked by --fix"] if changed else []
 
     @property
     def _limits(self) -> VerifyOptions:
@@ -431,6 +445,14 @@ class _Rendering:
     def plain(self, plan: Plan) -> _Rendered:
         """Nobody looks at the result."""
         return plan, self._run(plan, None), None, ()
+
+    def cast(self, plan: Plan, method: ByGenerator, recognizer: Recognizer) -> Plan:
+        """New faces that do not look like the old ones."""
+
+        def likeness(track: Track) -> Likeness:
+            return likeness_of(self.access.secret, track, method)
+
+        return cast(self.source, plan, likeness, method=method, recognizer=recognizer, progress=self.progress)
 
     def checked(self, plan: Plan, witnesses: Witnesses, limits: VerifyOptions, fixed: tuple[str, ...]) -> _Rendered:
         """The result gets its name only if it is clean. Raises LeakError, whose message says what was seen."""

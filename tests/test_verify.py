@@ -7,10 +7,11 @@ not about a network. The last tests go through the command line with the real de
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import cv2
@@ -22,6 +23,7 @@ from scenes import Scene, alone, clock, crossing, dark, entrance, film, oracle, 
 from revisage.models.base import Recognizer
 from revisage.models.detectors import load_detector
 from revisage.models.looks import overlap
+from revisage.pipeline import casting
 from revisage.pipeline.analyze import analyze
 from revisage.pipeline.batch import run as batch
 from revisage.pipeline.composite import SOLID
@@ -47,6 +49,7 @@ KEY = SecretKey(bytes(range(32)))
 TIMES = clock(12, 1.0)
 SHORT = TIMES[:6]
 FRAMES = len(TIMES)
+T = TypeVar("T")
 
 
 # -- films, plans and outputs ------------------------------------------------------------------------------------------
@@ -689,16 +692,24 @@ def test_who_is_recognized_gets_another_face_and_so_do_the_tracks_of_that_person
 
 
 class Suspicious:
-    """A recognizer that takes every face for the old one at first, and none once it has been asked `calls` times."""
+    """A recognizer that takes every face for the old one at first, and none once it has been asked `calls` times.
+
+    Of the crops that faces are tried on, it takes the first `tries` new faces for the old one.
+    """
 
     threshold = mean_threshold = 0.9
 
-    def __init__(self, calls: int) -> None:
-        self.left = calls
+    def __init__(self, calls: int, tries: int = 0) -> None:
+        self.left, self.tries, self.crops, self.frames = calls, tries, 0, 0
 
     def embed(self, picture: Image, points: Float) -> Float:
-        self.left -= 1
-        return np.eye(2, dtype=np.float32)[int(self.left < 0 and self.left % 2)]
+        if picture.shape[:2] == (128, 128):
+            other = self.crops // casting.FRAMES > self.tries
+            self.crops += 1
+        else:
+            self.left, self.frames = self.left - 1, self.frames + 1
+            other = self.left < 0 and self.left % 2 == 1
+        return np.eye(2, dtype=np.float32)[int(other)]
 
 
 def test_fix_draws_another_face_for_who_is_recognized(leaky: tuple[Path, Path], tmp_path: Path) -> None:
@@ -724,6 +735,22 @@ def test_fix_draws_another_face_for_who_is_recognized(leaky: tuple[Path, Path], 
     assert not any("recognizer" in line for line in (*fixed.warnings[:-1], *asked.warnings))
     with pytest.raises(PlanError, match="no track 2 to draw anew"):
         workshop.anonymize(source, tmp_path / "third.mkv", ring, redraw=[2])
+
+
+def test_fix_tries_faces_before_it_renders(leaky: tuple[Path, Path], tmp_path: Path) -> None:
+    source, _ = leaky
+    workshop, doubtful = Workshop(JobOptions(detector="centerface", codec="ffv1", fix=True)), Suspicious(0, tries=2)
+    workshop.__dict__["witnesses"] = replace(workshop.witnesses, recognizer=doubtful)
+    labels: list[str] = []
+
+    def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Iterable[T]:
+        labels.append(label)
+        return items
+
+    made = workshop.anonymize(source, tmp_path / "made.mkv", KeyRing((KEY,)), progress=progress)
+    assert [track.draw for track in made.tracks] == [2]
+    assert labels == ["analyze", "try faces", "anonymize", "verify"], "once each"
+    assert "1 of 1 tracks got another new face" in made.warnings[-1]
 
 
 def samples(path: Path) -> Iterator[np.ndarray]:
