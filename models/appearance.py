@@ -30,9 +30,11 @@ from revisage.models.warp import places
 from revisage.pipeline.types import Float
 
 SIDE = 128  # of the picture in which all faces have one shape, pixels
-STRENGTH = 1.25  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
+STRENGTH = 1.3  # root mean square of everybody's look; 0.88 is the portraits' median: nobody is the mean face
 CHOOSY = 7.5  # how much more the most alike portraits count: a mix is as if of about two in equal parts
 MOST = 0.7  # how far a look departs from the mean face in any place; a hundredth of the portraits' pixels go beyond 0.5
+SKIN = 0.25  # the same where there is nothing but skin: more is a stain there, and tells hardly anybody apart
+_FEATURES = 0.12, 0.06  # eye distances: how far brows, eyes, nose and lips reach beyond their landmarks, and how softly
 _REMEMBERED = 64  # pictures of codes
 
 
@@ -95,7 +97,7 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
 class Artist:
     """Draws faces of an `Appearance`."""
 
-    def __init__(self, appearance: Appearance) -> None:
+    def __init__(self, appearance: Appearance, skin: float = SKIN) -> None:
         self._shape: Float = (appearance.shape.float() * SIDE).cpu().numpy()
         triangles: NDArray[np.int32] = appearance.triangles.cpu().numpy()
         self._triangles = triangles[~_between_lips(triangles)]
@@ -107,6 +109,8 @@ class Artist:
         people: Float = appearance.people.float().cpu().numpy()
         self._people = people
         self._directions = people / np.maximum(np.linalg.norm(people, axis=1, keepdims=True), 1e-6)
+        features = _features(self._shape).reshape(-1, 1)[self._pixels]
+        self._most: Float = skin + (MOST - skin) * features
         self._drawn: OrderedDict[bytes, Float] = OrderedDict()
 
     def someone(self, code: Float) -> Float:
@@ -131,13 +135,14 @@ class Artist:
     def portrait(self, code: Float) -> Float:
         """(SIDE, SIDE, 3) float32 of a look (code size,): logarithms of colour over light, in the mean shape.
 
-        Kept within `MOST` of the mean face, softly: fringes and white beards add up to stains when people are mixed.
+        Kept within `MOST` of the mean face, and on plain skin within `SKIN`, softly: fringes, white beards, shadows and
+        shine add up to stains when people are mixed.
         """
         key = np.asarray(code, np.float32).tobytes()
         if key not in self._drawn:
             picture = np.zeros((SIDE * SIDE, 3), np.float32)
             departure = np.tensordot(np.asarray(code, np.float32), self._basis, 1)
-            picture[self._pixels] = self._mean + MOST * np.tanh(departure / np.float32(MOST))
+            picture[self._pixels] = self._mean + self._most * np.tanh(departure / self._most)
             self._drawn[key] = picture.reshape(SIDE, SIDE, 3)
             if len(self._drawn) > _REMEMBERED:
                 self._drawn.popitem(last=False)
@@ -158,6 +163,23 @@ class Artist:
         picture = self.portrait(code) + self.doing(expression)
         drawn: Float = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))
         return drawn
+
+
+def _features(shape: Float) -> Float:
+    """(SIDE, SIDE) float32: 1 where brows, eyes, nose and lips are in `shape` (135, 2), 0 where there is but skin."""
+    reach, soft = (share * float(layout.interocular(shape)) for share in _FEATURES)
+    features = np.zeros((SIDE, SIDE), np.uint8)
+    for parts in (
+        (layout.BROW_LEFT, layout.EYE_LEFT),
+        (layout.BROW_RIGHT, layout.EYE_RIGHT),
+        (layout.NOSE_BRIDGE, layout.NOSTRILS),
+        (layout.LIPS_OUTER,),
+    ):
+        points = np.concatenate([shape[part] for part in parts]).round().astype(np.int32)
+        part = cv2.fillConvexPoly(np.zeros_like(features), cv2.convexHull(points), 1)
+        features |= cv2.dilate(part, np.ones((int(reach) | 1, int(reach) | 1), np.uint8))
+    blurred: Float = cv2.GaussianBlur(features.astype(np.float32), (0, 0), soft)
+    return blurred
 
 
 def _between_lips(triangles: NDArray[np.int32]) -> NDArray[np.bool_]:

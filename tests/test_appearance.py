@@ -11,7 +11,7 @@ from scipy.spatial import Delaunay
 from tiny import CODE, appearance  # type: ignore[import-not-found]
 
 from revisage.models import layout
-from revisage.models.appearance import MOST, SIDE, STRENGTH, Appearance, Artist
+from revisage.models.appearance import MOST, SIDE, SKIN, STRENGTH, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.device import choose_device
 from revisage.models.expression import FURTHEST, MEASURES, expression, nose_length
@@ -75,7 +75,7 @@ def test_landmarks_that_fell_onto_one_place_do_no_harm() -> None:
 
 def test_a_code_is_the_mean_and_its_components() -> None:
     model = appearance()
-    artist, code = Artist(model), np.zeros(CODE, np.float32)
+    artist, code = Artist(model, skin=MOST), np.zeros(CODE, np.float32)
     mean = artist.portrait(code).reshape(-1, 3)[model.pixels.numpy()]
     np.testing.assert_allclose(mean, model.mean.numpy(), atol=1e-6)
     code[2] = 0.5
@@ -85,6 +85,24 @@ def test_a_code_is_the_mean_and_its_components() -> None:
     far = artist.portrait(code).reshape(-1, 3)[model.pixels.numpy()] - mean
     assert np.abs(far).max() == pytest.approx(MOST, rel=1e-3), "never further from the mean face"
     assert (np.sign(far) == np.sign(model.basis[2].numpy())).all()
+
+
+def test_on_plain_skin_a_look_keeps_to_the_mean_face() -> None:
+    model = network(Appearance, EMBEDDED / "appearance", choose_device("cpu").exact)
+    artist, code = Artist(model), np.full(model.config.code_size, 50, np.float32)
+    far = np.abs(artist.portrait(code) - artist.portrait(np.zeros_like(code))).max(-1)
+    shape = (model.shape.float() * SIDE).numpy()
+    eyes, lips = shape[layout.EYE_CENTRES], shape[layout.LIPS_OUTER].mean(0)
+    apart = float(layout.interocular(shape))
+    below, above = np.array([0, 0.65 * apart]), np.array([0, -0.5 * apart])
+    skin = (eyes[0] + below, eyes[1] + below, eyes.mean(0) + above)
+
+    def around(point: Float) -> float:
+        x, y = point.round().astype(int)
+        return float(far[y - 2 : y + 3, x - 2 : x + 3].max())
+
+    assert all(0.8 * SKIN < around(spot) < 1.2 * SKIN for spot in skin)
+    assert all(around(spot) > 0.9 * MOST for spot in (*eyes, lips, shape[layout.NOSE_TIP]))
 
 
 def test_nothing_of_a_look_is_drawn_between_open_lips() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
 from revisage.models import layout
-from revisage.models.appearance import SIDE, Appearance, Artist
+from revisage.models.appearance import MOST, SIDE, Appearance, Artist
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.expression import FURTHEST, MEASURES, deviations, expression, nose_length
 from revisage.models.train.data import Portrait, load_portraits, split
@@ -206,7 +206,7 @@ def peopled(appearance: Appearance, portraits: Sequence[Portrait], mould: Mould,
     moods = [getattr(appearance, name).float().numpy() for name in ("usual", "expressions")]
     shape: Float = np.asarray(appearance.shape.float().numpy() * SIDE, np.float32)
     numbers = (appearance.triangles.numpy(), appearance.pixels.numpy())
-    artist, kept = Artist(appearance), np.flatnonzero(plain)
+    artist, kept = Artist(appearance, skin=MOST), np.flatnonzero(plain)
     kept = kept[unadorned(np.stack([artist.portrait(codes[i]) for i in kept]), shape)]
     kept = kept[distinct(_persons([portraits[i] for i in kept], recognizer), LOOKS)]
     full: Appearance = Appearance.of(shape, *numbers, *parts, codes[kept], *moods)
