@@ -8,7 +8,7 @@ rendered again. What waits are crops of a few frames of each person, in memory o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,12 +20,12 @@ from revisage.models.base import FaceRequest, Recognizer
 from revisage.models.layout import five_points
 from revisage.pipeline import geometry
 from revisage.pipeline.ahead import single_threaded_opencv
-from revisage.pipeline.composite import Likeness, covered_pixels, membrane, place, request_for
+from revisage.pipeline.composite import Likeness, PlacedFace, covered_pixels, membrane, place_all, request_for
 from revisage.pipeline.expression import expressive
 from revisage.pipeline.media import Frame, VideoReader, open_video
 from revisage.pipeline.protect import ByGenerator
 from revisage.pipeline.types import Float, Image, Plan, Progress, Track, silent
-from revisage.pipeline.verification.identity import SMALLEST
+from revisage.pipeline.verification.identity import SMALLEST, cosine
 
 FRAMES = 6  # of a person
 FOOTAGE = 600  # of a person's faces, the first, are what those are spread over: bounds how many people wait at a time
@@ -131,25 +131,28 @@ class _Stage:
                 due.setdefault(number, []).append((i, track))
         waiting: dict[int, list[_Take]] = {}
         for frame in frames:
-            for i, track in due.get(frame.index, ()):
-                waiting.setdefault(i, []).extend(self._takes(frame, track))
-            for i in {i for i, _ in due.get(frame.index, ()) if roles[i].places[-1][0] == frame.index}:
+            now = due.get(frame.index, ())
+            takes = self._takes(frame, {track for _, track in now})
+            for i, track in now:
+                waiting.setdefault(i, []).extend([takes[track]] if track in takes else [])
+            for i in {i for i, _ in now if roles[i].places[-1][0] == frame.index}:
                 draw = self._draw(roles[i].tracks[0], waiting.pop(i))
                 yield from ((track.id, draw) for track in roles[i].tracks)
 
-    def _takes(self, frame: Frame, number: int) -> list[_Take]:
-        """The face of track `number`; none where it lies outside."""
-        size = self.method.size
-        placed = {
-            track.id: place(track.id, face, self.method.template, size, self.fmt, self.width, self.height, self.shape)
-            for track, face in self.by_frame[frame.index]
-        }
-        face = placed[number]
-        if face is None:
-            return []
-        covered = covered_pixels([f for f in placed.values() if f is not None], self.fmt, self.width, self.height)
-        request = request_for(face, self.likeness(self.known[number]), frame.planes, self.fmt, covered, size)
-        return [_Take(geometry.crop(frame.rgb(), face.matrix, size), five_points(face.landmarks), request)]
+    def _takes(self, frame: Frame, tracks: Collection[int]) -> dict[int, _Take]:
+        """The faces of `tracks`, by track, without those that lie outside."""
+        if not tracks:
+            return {}
+        template, size, seen = self.method.template, self.method.size, self.by_frame[frame.index]
+        faces = place_all(seen, template, size, self.fmt, self.width, self.height, self.shape)
+        covered, picture = covered_pixels(faces, self.fmt, self.width, self.height), frame.rgb()
+
+        def take(face: PlacedFace) -> _Take:
+            who = self.likeness(self.known[face.track])
+            request = request_for(face, who, frame.planes, self.fmt, covered, size)
+            return _Take(geometry.crop(picture, face.matrix, size), five_points(face.landmarks), request)
+
+        return {face.track: take(face) for face in faces if face.track in tracks}
 
     def _draw(self, track: Track, takes: Sequence[_Take]) -> int:
         """Which of the key's faces to take."""
@@ -173,6 +176,5 @@ class _Stage:
         shown = (take.with_face(picture) for take, picture in zip(takes, painted, strict=True))
         new = np.stack([self.recognizer.embed(s, take.points) for s, take in zip(shown, takes, strict=True)])
         each = float((old * new).sum(1).max()) - self.recognizer.threshold
-        a, b = old.sum(0), new.sum(0)
-        mean = float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)) - self.recognizer.mean_threshold
+        mean = cosine(old.sum(0), new.sum(0)) - self.recognizer.mean_threshold
         return max(each, mean + MARGIN)

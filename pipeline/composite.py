@@ -8,7 +8,7 @@ what the skin between them is like. What comes back is put on the cover entirely
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -34,7 +34,7 @@ from revisage.pipeline.pixels import (
     to_rgb_halved,
 )
 from revisage.pipeline.shape import left_as_filmed, outline
-from revisage.pipeline.types import CropTemplate, Float, Gray, Image, Shape, TrackedFace
+from revisage.pipeline.types import CropTemplate, Float, Gray, Image, Shape, Track, TrackedFace
 
 SOLID = (118, 118, 118)  # RGB of the fallback and of the method `solid`
 FACE = Shape()
@@ -76,6 +76,20 @@ def place(
     if region is None:
         return None
     return PlacedFace(track, region, matrix, geometry.transform(landmarks, matrix))
+
+
+def place_all(
+    faces: Iterable[tuple[Track, TrackedFace]],
+    template: CropTemplate,
+    size: int,
+    fmt: PixelFormat,
+    width: int,
+    height: int,
+    shape: Shape = FACE,
+) -> tuple[PlacedFace, ...]:
+    """`place` for all `faces` of one frame, without those that lie outside."""
+    placed = (place(track.id, face, template, size, fmt, width, height, shape) for track, face in faces)
+    return tuple(face for face in placed if face is not None)
 
 
 def placed_rect(

@@ -21,7 +21,7 @@ import numpy as np
 from revisage.models.latents import Veil
 from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.carry import Carriage, Carry, dump, dump_code, look
-from revisage.pipeline.composite import Likeness, PlacedFace, covered_pixels, hidden_pixels, place, placed_rect
+from revisage.pipeline.composite import Likeness, PlacedFace, covered_pixels, hidden_pixels, place_all, placed_rect
 from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.expression import expressive
@@ -260,12 +260,8 @@ class _Job:
             yield waiting.pop(protected.picture.number), protected
 
     def _picture(self, frame: Frame) -> Picture:
-        template, size = self.method.template, self.method.size
-        placed = (
-            place(track.id, face, template, size, self.fmt, self.width, self.height, self.plan.shape)
-            for track, face in self.by_frame.get(frame.index, ())
-        )
-        faces = tuple(face for face in placed if face is not None)
+        template, size, seen = self.method.template, self.method.size, self.by_frame.get(frame.index, ())
+        faces = place_all(seen, template, size, self.fmt, self.width, self.height, self.plan.shape)
         covered = covered_pixels(faces, self.fmt, self.width, self.height) if faces else None
         hidden = hidden_pixels(faces, self.width, self.height) if faces else None
         self.frames += 1

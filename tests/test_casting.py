@@ -31,9 +31,8 @@ from revisage.pipeline.types import Float, Image, Plan, Track
 from revisage.pipeline.vault.keys import VideoSecret
 
 __all__ = ["film"]  # the fixture
-ACCESS = Access(
-    VideoSecret(bytes(range(1, 33))), (KEY.recipient,), None
-)  # not from the film: its bytes differ each time
+# Not from the film, whose bytes differ each time it is made.
+ACCESS = Access(VideoSecret(bytes(range(1, 33))), (KEY.recipient,), None)
 
 
 class Shade:

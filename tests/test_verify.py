@@ -700,14 +700,14 @@ class Suspicious:
     threshold = mean_threshold = 0.9
 
     def __init__(self, calls: int, tries: int = 0) -> None:
-        self.left, self.tries, self.crops, self.frames = calls, tries, 0, 0
+        self.left, self.tries, self.crops = calls, tries, 0
 
     def embed(self, picture: Image, points: Float) -> Float:
         if picture.shape[:2] == (128, 128):
             other = self.crops // casting.FRAMES > self.tries
             self.crops += 1
         else:
-            self.left, self.frames = self.left - 1, self.frames + 1
+            self.left -= 1
             other = self.left < 0 and self.left % 2 == 1
         return np.eye(2, dtype=np.float32)[int(other)]
 

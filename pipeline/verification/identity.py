@@ -84,6 +84,11 @@ def arcface(*, device: str = "auto", threads: int = 0) -> tuple[Recognizer, str]
     return None
 
 
+def cosine(a: Float, b: Float) -> float:
+    """Between vectors (D,) of any length."""
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6))
+
+
 @dataclass(slots=True, eq=False)
 class Mean:
     """One track's old and new face, summed up."""
@@ -99,7 +104,7 @@ class Mean:
         """Between the means; -1 where there are too few faces for one."""
         if self.count < _FEWEST:
             return -1.0
-        return float(self.old @ self.new / max(float(np.linalg.norm(self.old) * np.linalg.norm(self.new)), 1e-6))
+        return cosine(self.old, self.new)
 
 
 @dataclass(slots=True, eq=False)
@@ -114,10 +119,10 @@ class Identities:
     ) -> float:
         """Cosine of the face at `points` (5, 2) in two pictures of one place; also goes into the mean of `track`."""
         old, new = self.recognizer.embed(before, points), self.recognizer.embed(after, points)
-        cosine = float(old @ new)
+        alike = float(old @ new)
         if track is not None:
             mean = self.means.setdefault(track, Mean(np.zeros_like(old), np.zeros_like(new)))
             mean.old, mean.new, mean.count = mean.old + old, mean.new + new, mean.count + 1
-            if cosine > mean.worst:
-                mean.worst, mean.where = cosine, where
-        return cosine
+            if alike > mean.worst:
+                mean.worst, mean.where = alike, where
+        return alike
