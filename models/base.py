@@ -57,8 +57,29 @@ class FaceRequest:
     background: Image  # (S, S, 3), the aligned crop with the face removed (mid-grey under the mask)
     mask: Gray  # (S, S), 255 where a face must be painted, 0 where `background` is to be kept
     landmarks: Float  # (LANDMARK_COUNT, 2), in pixels of the crop
-    code: Float  # (CODE_SIZE,), who the new face is; standard normal, from the track's key
+    code: Float  # (CODE_SIZE,), who the new face is, by the track's key; what it means is the generator's
     noise: Float  # `FaceGenerator.noise_shape`, standard normal, from the track's key; shared by its frames
+    tone: Float | None = None  # (9, 3), light and skin tone as filmed, see `models/tone.py`; None: from `background`
+
+
+class Casting(Protocol):
+    """What is known of an actor without looking at them."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the cast."""
+
+    @property
+    def sex(self) -> str:
+        """`female` or `male`, as was asked of whatever made the portrait."""
+
+    @property
+    def age(self) -> int:
+        """Years, likewise."""
+
+    @property
+    def lab(self) -> Float:
+        """(3,) mean colour of the skin: CIE L*, a*, b* under D65."""
 
 
 class Cropped(Protocol):
@@ -87,6 +108,13 @@ class FaceGenerator(Cropped, Protocol):
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         """One (S, S, 3) uint8 RGB picture per request, whole crop, face painted; any number of requests."""
+
+    @property
+    def cast(self) -> Sequence[Casting]:
+        """The actors that a code can name; none where codes make faces by themselves."""
+
+    def finish(self, request: FaceRequest, painted: Image, side: int) -> Image:
+        """The picture painted for `request` in as much detail as there is: (side, side, 3) uint8, the same crop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

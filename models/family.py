@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from revisage.models.base import FaceRequest
+from revisage.models.base import Casting, FaceRequest
 from revisage.models.device import Device
 from revisage.models.folder import ModelSpec
 from revisage.models.sampler import Denoise
+from revisage.pipeline.types import Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,13 @@ class Family(Protocol):
 
     def scene(self, batch: Sequence[FaceRequest]) -> Scene:
         """All that is known of the faces to paint."""
+
+    @property
+    def cast(self) -> Sequence[Casting]:
+        """See `FaceGenerator.cast`."""
+
+    def finish(self, request: FaceRequest, painted: Image, side: int) -> Image:
+        """See `FaceGenerator.finish`."""
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Clean samples of pictures (B, 3, S, S)."""

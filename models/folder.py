@@ -44,7 +44,6 @@ class InpaintSpec(ModelSpec):
     """Family `inpaint`."""
 
     patch: int
-    proportions: float  # how much the identity code changes the face's proportions, see `models/proportions.py`
     calm: int  # side of the cells whose mean the noise loses, pixels; 0: the noise stays as it is
 
 
@@ -92,7 +91,6 @@ _COMMON = {
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "inpaint": {
         "patch": {"type": "integer", "minimum": 1, "maximum": 64},
-        "proportions": {"type": "number", "minimum": 0, "maximum": 2},
         "calm": {"type": "integer", "minimum": 0, "maximum": 256},
     },
     "ldm": {},

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from revisage.models.base import FaceRequest
+from revisage.models.base import Casting, FaceRequest
 from revisage.models.device import Device
 from revisage.models.family import Family, as_bytes
 from revisage.models.folder import EMBEDDED, ModelSpec, read_spec
@@ -83,6 +83,15 @@ class DiffusionGenerator:
                 self._batch_size //= 2
                 torch.cuda.empty_cache()
         return pictures
+
+    def finish(self, request: FaceRequest, painted: Image, side: int) -> Image:
+        """See `FaceGenerator.finish`."""
+        return self.family.finish(request, painted, side)
+
+    @property
+    def cast(self) -> Sequence[Casting]:
+        """See `FaceGenerator.cast`."""
+        return self.family.cast
 
     def _check(self, request: FaceRequest) -> None:
         side = self.spec.size

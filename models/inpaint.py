@@ -1,30 +1,46 @@
-"""Family `inpaint`: a pixel-space `UNet2DModel` on patches, as `models/train/face.py` trains it. Knows no key.
+"""Family `inpaint`: an actor drawn into the pose, and a pixel-space `UNet2DModel` that harmonises it. Knows no key.
 
-It sees the picture with the face removed, the mask, a drawing of the landmarks, and the look of the identity code drawn
-over them; it predicts the clean picture, which a `Refiner` finishes.
+    actor ─► drawn over the landmarks ─► lit by the film's tone ──────────────► finished at the size of the film's face
+                  └─► seen by the network, with what surrounds the face ─► painted small ─┘ (light, borders, mouth)
+
+The network sees the picture with the face removed and its tone in its place, the mask, a drawing of the landmarks, the
+actor over them, and noise; it predicts the clean picture, which a `Refiner` finishes. What it says of light is laid
+over the actor's own detail, which no network has touched; see `Inpaint.finish`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor
 
-from revisage.models.appearance import Appearance, Artist
+from revisage.models import layout, reenact, tone
 from revisage.models.base import FaceRequest
-from revisage.models.conditioning import draw_landmarks
+from revisage.models.cast import Cast
+from revisage.models.conditioning import INTEROCULAR, draw_landmarks, face_mask
 from revisage.models.device import Device
-from revisage.models.expression import expression
 from revisage.models.family import Scene, scaled, stacked
 from revisage.models.folder import InpaintSpec, network, scheduler
-from revisage.models.proportions import proportions, reshaped
+from revisage.models.latents import named
 from revisage.models.quick import SplitInput, quickened
+from revisage.models.reenact import Drawn, Face
 from revisage.models.refiner import Refiner
-from revisage.pipeline.types import Float
+from revisage.pipeline.types import Float, Image
+
+_FADE = 0.05  # eye distances beyond the oval, where an actor ends
+_MOST = 0.9  # of a look
+_DRAWN = 0.15  # eye distances beyond the oval, how far an actor's skin goes on
+_BROAD = 0.045  # of a side: what of the network's light is broader than this is laid over an actor's detail
+_CHANGE = 0.3  # most that the network changes light by, as a logarithm
+_TINTED = 0.2  # of its change of hue: the tone is known better than it can guess
+_REMEMBERED = 32  # actors
 
 
 class Inpaint:
@@ -40,7 +56,10 @@ class Inpaint:
         self._unet.conv_in = self._input
         quickened(self._unet, device)
         self._refiner: Refiner = quickened(network(Refiner, folder / "refiner", device), device)
-        self._artist = Artist(network(Appearance, folder / "appearance", device.exact))
+        cast = Cast.load(folder / "cast")
+        self.cast = cast.actors
+        self._mouths = [reenact.inside_of(m.picture(), m.lips, m.interocular, m.tooth) for m in cast.mouths]
+        self._face = lru_cache(maxsize=_REMEMBERED)(self._prepared)
         self.alphas: Tensor = scheduler(DDIMScheduler, folder / "scheduler").alphas_cumprod
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -67,37 +86,110 @@ class Inpaint:
 
     def conditions(self, batch: Sequence[FaceRequest]) -> tuple[Tensor, Tensor]:
         """Float32: the picture with the face removed, the mask and the drawing (B, 7, S, S); the look (B, 3, S, S)."""
-        shapes = [reshaped(r.landmarks, proportions(r.code, self.spec.proportions)) for r in batch]
-        return torch.cat([self._picture(batch), self._drawing(shapes)], dim=1), self._look(batch, shapes)
+        size = self.spec.size
+        faces = [self.face(request) for request in batch]
+        shapes = [reenact.proportioned(r.landmarks, face) for r, face in zip(batch, faces, strict=True)]
+        pictures = stacked([filled(r.background, r.mask, r.tone, r.landmarks) for r in batch], self._device)
+        masks = stacked([r.mask for r in batch], self._device)
+        drawings = stacked([draw_landmarks(shape, size) for shape in shapes], self._device)
+        lights = [r.tone for r in batch]
+        drawn = [reenact.draw(face, shape, size, light) for face, shape, light in zip(faces, shapes, lights, strict=True)]
+        looks = [look_of(one.detail, shape) for one, shape in zip(drawn, shapes, strict=True)]
+        seen = scaled(torch.cat([pictures, masks[..., None], drawings], dim=-1))
+        return seen, stacked(looks, self._device).permute(0, 3, 1, 2)
+
+    def finish(self, request: FaceRequest, painted: Image, side: int) -> Image:
+        """`painted` (S, S, 3) uint8 with the actor's own detail: (side, side, 3) uint8, the same crop.
+
+        Where the actor is drawn, its detail under the film's tone, or, without one, under the tone of what was painted;
+        what is painted adds the light that it found, broadly. Elsewhere the paint, enlarged.
+        """
+        size, face = self.spec.size, self.face(request)
+        scale = side / size
+        landmarks = _scaled(request.landmarks, scale)
+        shape = reenact.proportioned(landmarks, face)
+        light = request.tone if request.tone is not None else tone.read(painted, request.landmarks)
+        if light is None:
+            return _enlarged(painted, side)
+        drawn = reenact.draw(face, shape, side, light)
+        lit = reenact.lit(drawn, tone.surface(light, landmarks, side))
+        lit *= _enlarged(self._harmony(painted, lit, drawn, shape, side), side)
+        share = _drawn_share(drawn, shape, side)[..., None]
+        finished = tone.encoded(lit) * share + _enlarged(painted, side).astype(np.float32) * (1 - share)
+        return np.asarray(np.clip(np.rint(finished), 0, 255), np.uint8)
+
+    def face(self, request: FaceRequest) -> Face:
+        """The actor whom a request's code names."""
+        return self._face(named(request.code, len(self.cast)))
+
+    def _prepared(self, number: int) -> Face:
+        actor = self.cast[number]
+        mouth = self._mouths[number % len(self._mouths)] if self._mouths else None
+        return reenact.face_of(actor.texture(), actor.landmarks, actor.iris, mouth)
+
+    def _harmony(self, painted: Image, lit: Float, drawn: Drawn, shape: Float, side: int) -> Float:
+        """(S, S, 3): by how much the network would change the light on the drawn face, broadly."""
+        size = self.spec.size
+        small = cv2.resize(lit, (size, size), interpolation=cv2.INTER_AREA)
+        weight = cv2.resize(_drawn_share(drawn, shape, side), (size, size), interpolation=cv2.INTER_AREA)[..., None]
+        sigma = _BROAD * size
+        logs = [np.log(np.maximum(picture, tone.DARKEST)) for picture in (tone.linear(painted), small)]
+        change = cv2.GaussianBlur((logs[0] - logs[1]) * weight, (0, 0), sigma)
+        change = change / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-2)[..., None]
+        grey = change.mean(-1, keepdims=True)
+        change = grey + _TINTED * (change - grey)
+        return np.asarray(np.exp(_CHANGE * np.tanh(change / _CHANGE)), np.float32)
 
     def _patches(self, pictures: Tensor) -> Tensor:
         """(B, C, S, S) -> (B, C * patch^2, S / patch, S / patch) in the network's number type."""
         return F.pixel_unshuffle(pictures, self.spec.patch).to(self._device.dtype)
 
-    def _picture(self, batch: Sequence[FaceRequest]) -> Tensor:
-        """(B, 4, S, S): the picture with the face removed, and the mask."""
-        background = stacked([r.background for r in batch], self._device)
-        mask = stacked([r.mask for r in batch], self._device)
-        return scaled(torch.cat([background, mask[..., None]], dim=-1))
 
-    def _drawing(self, shapes: Sequence[Float]) -> Tensor:
-        return scaled(stacked([draw_landmarks(shape, self.spec.size) for shape in shapes], self._device))
+def filled(background: Image, mask: Image, light: Float | None, landmarks: Float) -> Image:
+    """(S, S, 3) uint8: a picture with its face removed, and the smooth surface of a tone (9, 3) in the face's place."""
+    if light is None:
+        return background
+    size = len(background)
+    surface = np.clip(np.rint(tone.encoded(tone.surface(light, landmarks, size))), 0, 255).astype(np.uint8)
+    whole: Image = np.where(mask[..., None] > 0, surface, background)
+    return whole
 
-    def _look(self, batch: Sequence[FaceRequest], shapes: Sequence[Float]) -> Tensor:
-        """(B, 3, S, S): whom to paint, see `Artist`."""
-        drawn = [
-            self._artist.draw(self._artist.someone(r.code), expression(r.landmarks), shape, self.spec.size)
-            for r, shape in zip(batch, shapes, strict=True)
-        ]
-        return stacked(drawn, self._device).permute(0, 3, 1, 2)
+
+def look_of(detail: Float, landmarks: Float) -> Float:
+    """(S, S, 3) float32 of colours over linear light (S, S, 3): what the network is shown of an actor over a face.
+
+    Logarithms in proportion to encoded levels, limited, and fading out beyond the oval of `landmarks` (135, 2).
+    """
+    size = len(detail)
+    share = face_mask(landmarks[layout.OVAL], size, dilate=_FADE)
+    soft = cv2.GaussianBlur(share.astype(np.float32) / 255, (0, 0), 0.04 * size)
+    logs = np.log(np.maximum(detail, 1e-3)) / np.float32(2.2)
+    look: Float = np.clip(logs, -_MOST, _MOST) * soft[..., None]
+    return look
 
 
 def calmed(noise: Tensor, cell: int) -> Tensor:
     """`noise` (B, C, S, S) without its lowest frequencies: the means of `cell` x `cell` pixels, interpolated between.
 
-    They would decide light and tone, which belong to the surroundings; the network paints them as blotches.
+    They would decide light and tone, which belong to the film; the network paints them as blotches.
     """
     if cell == 0:
         return noise
     means = F.avg_pool2d(noise, cell)
     return noise - F.interpolate(means, scale_factor=cell, mode="bilinear", align_corners=False)
+
+
+def _drawn_share(drawn: Drawn, shape: Float, side: int) -> Float:
+    """(side, side): 1 where the actor is to be seen, 0 where the paint is: beyond its outline."""
+    unit = INTEROCULAR * side
+    hull = face_mask(shape[layout.OVAL], side, dilate=_DRAWN) & (drawn.inside.view(np.uint8) * np.uint8(255))
+    soft = cv2.GaussianBlur(hull.astype(np.float32) / 255, (0, 0), max(0.5, 0.03 * unit))
+    return np.asarray(soft, np.float32)
+
+
+def _scaled(landmarks: Float, scale: float) -> Float:
+    return np.asarray((landmarks + 0.5) * scale - 0.5, np.float32)
+
+
+def _enlarged(picture: Float | Image, side: int) -> Float | Image:
+    return picture if len(picture) == side else cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)

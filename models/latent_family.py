@@ -13,11 +13,12 @@ from pathlib import Path
 from torch import Tensor
 
 from revisage.models.autoencoder import Autoencoder
-from revisage.models.base import FaceRequest
+from revisage.models.base import Casting, FaceRequest
 from revisage.models.device import Device
 from revisage.models.family import Scene, scaled, stacked
 from revisage.models.sampler import Denoise
 from revisage.models.schedule import Schedule, kept_outside
+from revisage.pipeline.types import Image
 
 
 class LatentFamily(ABC):
@@ -30,6 +31,11 @@ class LatentFamily(ABC):
         self._schedule = Schedule.load(folder / "scheduler")
         self.alphas = self._schedule.alphas
         self.noise_shape = self._autoencoder.latent_shape(size)
+
+    @property
+    def cast(self) -> tuple[Casting, ...]:
+        """See `Family.cast`: codes make faces by themselves."""
+        return ()
 
     def encode(self, pictures: Tensor) -> Tensor:
         """See `Family.encode`."""
@@ -50,6 +56,11 @@ class LatentFamily(ABC):
             return kept_outside(self._schedule.clean(output(x, t), x, t), background, cells)
 
         return Scene(self._schedule.start(noise, background, cells), denoise)
+
+    def finish(self, request: FaceRequest, painted: Image, side: int) -> Image:
+        """See `Family.finish`: all the detail there is was painted."""
+        del request, side
+        return painted
 
     @abstractmethod
     def _output(self, batch: Sequence[FaceRequest], background: Tensor, cells: Tensor) -> Denoise:

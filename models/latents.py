@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -117,3 +118,19 @@ class Veil:
     def drawn(cls, noise: Stream, signs: Stream, side: int) -> Veil:
         """From two key streams, for crops of `side`."""
         return cls(shared_noise(noise, side), secret_signs(signs, (3, side, side)))
+
+
+def named(code: Float, count: int) -> int:
+    """Which of `count` actors a standard-normal code (N,) names: each as likely as any other.
+
+    The one whose direction is nearest, so that a rounded code names the same actor. The directions are fixed, and no
+    secret.
+    """
+    return int(np.argmax(_directions(len(code), count) @ np.asarray(code, np.float32)))
+
+
+@lru_cache(maxsize=8)
+def _directions(size: int, count: int) -> Float:
+    """(count, size) of unit length."""
+    rows = np.random.default_rng(0).standard_normal((count, size)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The new face's proportions: an identity code widens jaws, shortens noses, lifts brows. Knows no network, no picture.
+"""The new face's proportions: an actor's own jaw, nose, mouth and brows, as far as a film allows. Knows no picture.
 
 A face with the measures of the one it replaces keeps part of what tells that person apart. Whoever gets a new face here
 therefore gets new proportions, too, the same in every frame. They are factors and shares of the face's own measures,
@@ -32,38 +32,63 @@ class Proportions:
     brow_slant: float = 0.0  # change of the slope
 
 
-# How far people differ: standard deviations over the 843 portraits to train on that look straight ahead. The mouth's
-# width (0.14 with smiles) and its drop (0.09 with the nose's) without what else is in them are guesses; brows slant
-# half as much as among the portraits, since a new face must not look angry or worried when the old one did not.
-SPREAD = Proportions(
-    jaw_width=0.08,
-    chin_length=0.12,
-    nose_width=0.09,
-    nose_length=0.12,
-    mouth_width=0.10,
-    mouth_drop=0.05,
-    lips=0.17,
-    eye_size=0.025,
-    brow_drop=0.04,
-    brow_slant=0.035,
-)
-_FURTHEST = 2.0  # standard deviations
 _SMALLER = 0.4  # share of the wanted change that is left of a jaw narrower, and a chin shorter, than the filmed one
 # Width of a mouth: the portraits' median, and where the widest twentieth begins; distances of the eye centres.
 _AT_REST, _BROAD = 0.78, 1.03
 _NARROWED = 0.3  # share of the wanted change that is left of a broad one
+_FURTHEST = Proportions(  # two standard deviations over the 843 portraits to train on that look straight ahead
+    jaw_width=0.16,
+    chin_length=0.24,
+    nose_width=0.18,
+    nose_length=0.24,
+    mouth_width=0.2,
+    mouth_drop=0.1,
+    lips=0.34,
+    eye_size=0.12,
+    brow_drop=0.08,
+    brow_slant=0.07,  # half as much: a face must not look angry or worried when the filmed one did not
+)
 
 
-def proportions(code: Float, strength: float) -> Proportions:
-    """Of a standard-normal identity code (N,): standard normal times `strength` times `SPREAD`, cut off at two.
+def departure(landmarks: Float, usual: Float, share: float) -> Proportions:
+    """How a face (135, 2) that looks straight ahead differs from the `usual` one (135, 2), times `share`.
 
-    Faces seldom get smaller: what is beside a jaw that was wider must be invented, and shows as a rim.
+    No more than two standard deviations of what people differ by. Jaws and chins seldom get smaller: what is beside a
+    jaw that was wider must be invented, and shows as a rim.
     """
-    names = [field.name for field in fields(Proportions)]
-    parts = [code[i :: len(names)] for i in range(len(names))]
-    amounts = np.clip([part.sum() / max(1, len(part)) ** 0.5 for part in parts], -_FURTHEST, _FURTHEST) * strength
-    wanted = Proportions(**{name: float(a) * getattr(SPREAD, name) for name, a in zip(names, amounts, strict=True)})
+    own, other = _measured(landmarks), _measured(usual)
+    ratios = {field.name for field in fields(Proportions)} - {"mouth_drop", "brow_drop", "brow_slant"}
+    changes = {name: own[name] / other[name] - 1 if name in ratios else own[name] - other[name] for name in own}
+    wanted = Proportions(
+        **{name: share * float(np.clip(c, -(most := getattr(_FURTHEST, name)), most)) for name, c in changes.items()}
+    )
     return replace(wanted, jaw_width=_seldom_less(wanted.jaw_width), chin_length=_seldom_less(wanted.chin_length))
+
+
+def _measured(landmarks: Float) -> dict[str, float]:
+    """What `Proportions` speaks of, in distances of the eye centres."""
+    face = _Face.of(np.asarray(landmarks, np.float32))
+    across, down = face.across / face.unit, face.down / face.unit
+    nostrils, lips, inner = layout.NOSTRILS, layout.LIPS_OUTER, layout.LIPS_INNER
+    oval_down, oval_across = down[layout.OVAL], across[layout.OVAL]
+    nose, mouth = float(down[nostrils].mean()), float(down[lips].mean())
+    jaw = oval_across[np.abs(oval_down - mouth) < 0.35]
+    opening = np.clip(down[lips], down[inner].min(), down[inner].max())
+    eyes = [float(np.ptp(across[eye])) for eye in (layout.EYE_LEFT, layout.EYE_RIGHT)]
+    brows = ((-1, layout.BROW_LEFT), (1, layout.BROW_RIGHT))
+    slants = [np.polyfit(side * across[brow], down[brow], 1)[0] for side, brow in brows]
+    return {
+        "jaw_width": float(np.ptp(jaw)) if len(jaw) > 1 else 2.0,
+        "chin_length": float(oval_down.max()) - nose,
+        "nose_width": float(np.ptp(across[nostrils])),
+        "nose_length": nose,
+        "mouth_width": float(np.ptp(across[lips])),
+        "mouth_drop": mouth - nose,
+        "lips": float(np.abs(down[lips] - opening).mean()),
+        "eye_size": sum(eyes) / 2,
+        "brow_drop": sum(float(down[brow].mean()) for _, brow in brows) / 2,
+        "brow_slant": float(sum(slants) / 2),
+    }
 
 
 def _seldom_less(change: float) -> float:

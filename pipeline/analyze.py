@@ -19,8 +19,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from revisage.models import layout
+from revisage.models import layout, tone
 from revisage.models.base import Detector, Landmarker
+from revisage.models.conditioning import FACE_TEMPLATE
+from revisage.pipeline import geometry
 from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.attention import Attention, Effort, Glance
 from revisage.pipeline.errors import PlanError
@@ -185,8 +187,9 @@ def _looked(
         glance = look(shown)
         if glance.looked:
             shapes = _landmarks(shown.picture, glance.faces, landmarker, confidence)
-            pairs = zip(glance.faces, shapes, strict=True)
-            last = [turn.stored(Sighting(shown.frame, face, shape)) for face, shape in pairs]
+            tones = [None if shape is None else tone_of(shown.picture, shape) for shape in shapes]
+            rows = zip(glance.faces, shapes, tones, strict=True)
+            last = [turn.stored(Sighting(shown.frame, face, shape, tone=light)) for face, shape, light in rows]
         else:
             last = [replace(sighting, frame=shown.frame, looked=False) for sighting in last]
         yield _View(shown, glance, last)
@@ -221,6 +224,30 @@ def _landmarks(
         shape if confidence >= least and _plausible(shape, face) else None
         for face, (shape, confidence) in zip(faces, found, strict=True)
     ]
+
+
+def tone_of(picture: Image, landmarks: Float) -> Float | None:
+    """The light, tone and sharpness (9, 3) of the face at `landmarks` (135, 2); None where no skin shows.
+
+    See models/tone.py.
+    """
+    matrix = geometry.align(layout.five_points(landmarks), FACE_TEMPLATE, tone.SHARP_SIDE)
+    (x0, y0), (x1, y1) = landmarks.min(0), landmarks.max(0)
+    margin, (height, width) = 0.2 * max(x1 - x0, y1 - y0), picture.shape[:2]
+    left, top = max(0, int(x0 - margin)), max(0, int(y0 - margin))
+    part = picture[top : min(height, int(y1 + margin) + 1), left : min(width, int(x1 + margin) + 1)]
+    if min(part.shape[:2]) < 2:
+        return None
+    points = geometry.transform(landmarks, matrix)
+    matrix[:, 2] += matrix[:, :2] @ np.array([left, top], np.float32)
+    shown = geometry.transform(np.array([[0, 0], [part.shape[1] - 1, part.shape[0] - 1]], np.float32), matrix)
+    crop, share = geometry.crop(np.ascontiguousarray(part), matrix, tone.SHARP_SIDE), tone.SIDE / tone.SHARP_SIDE
+    small = cv2.resize(crop, (tone.SIDE, tone.SIDE), interpolation=cv2.INTER_AREA)
+    light = tone.read(small, (points + 0.5) * share - 0.5, shown * share)
+    if light is None or not np.isfinite(light).all():
+        return None
+    contrast = np.log(np.maximum(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.float32(6)))
+    return np.concatenate([light, tone.sharpness(contrast, points)[None]])
 
 
 def _plausible(shape: Float, face: FaceDetection) -> bool:

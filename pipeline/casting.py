@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from revisage.models.base import FaceRequest, Recognizer
@@ -30,6 +31,8 @@ from revisage.pipeline.verification.identity import SMALLEST, cosine
 FRAMES = 6  # of a person
 FOOTAGE = 600  # of a person's faces, the first, are what those are spread over: bounds how many people wait at a time
 DRAWS = 8  # faces of a key that are tried
+TRIED = 192  # side of a face's crop as it is tried, pixels
+_SAME: Float = np.array([[1, 0, 0], [0, 1, 0]], np.float32)  # what changes nothing
 MARGIN = 0.01  # cosine: how much surer a few frames must be than the whole film
 
 
@@ -51,7 +54,8 @@ class _Take:
 
     def with_face(self, painted: Image) -> Image:
         """(S, S, 3): `painted` where the face was, its colours met with the film's, as `composite.fit_into` does."""
-        free = self.request.mask == 0
+        painted = cv2.resize(painted, self.filmed.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        free = cv2.resize(self.request.mask, self.filmed.shape[1::-1], interpolation=cv2.INTER_NEAREST) == 0
         light = membrane(self.filmed.astype(np.float32) - painted, free)
         fitted = np.clip(painted + light, 0, 255).astype(np.uint8)
         shown: Image = np.where(free[..., None], self.filmed, fitted)
@@ -65,13 +69,15 @@ def cast(
     *,
     method: ByGenerator,
     recognizer: Recognizer,
+    draws: Callable[[Track], Iterable[int]],
     progress: Progress = silent,
 ) -> Plan:
     """`plan` with, for each person, the first face of their key that `recognizer` does not take for the old one.
 
     The first is that of the plan's `draw`; of `DRAWS` faces that will not do, the one least like the old face is taken.
     Kept tracks, people whose faces are too small for a recognizer, and people whom the generator cannot paint keep what
-    `plan` has. `likeness` gives a track's face by its `draw`. Raises MediaError.
+    `plan` has. `likeness` gives a track's face by its `draw`, and `draws` those that may be tried, the present one first.
+    Raises MediaError.
     """
     roles = _roles(plan)
     if not roles:
@@ -80,10 +86,10 @@ def cast(
     with ExitStack() as stack:
         stack.enter_context(single_threaded_opencv())
         video = stack.enter_context(open_video(source))
-        stage = _Stage(plan, likeness, method, recognizer, video)
+        stage = _Stage(plan, likeness, method, recognizer, draws, video)
         frames = progress(islice(video.frames(), count), label="try faces", total=count)
-        draws = dict(stage.draws(frames, roles))
-    tracks = (replace(track, draw=draws.get(track.id, track.draw)) for track in plan.tracks)
+        chosen = dict(stage.draws(frames, roles))
+    tracks = (replace(track, draw=chosen.get(track.id, track.draw)) for track in plan.tracks)
     return replace(plan, tracks=tuple(tracks))
 
 
@@ -115,12 +121,14 @@ class _Stage:
         likeness: Callable[[Track], Likeness],
         method: ByGenerator,
         recognizer: Recognizer,
+        allowed: Callable[[Track], Iterable[int]],
         video: VideoReader,
     ) -> None:
         tracks = tuple(expressive(track) for track in plan.tracks if not track.keep)
         self.known = {track.id: track for track in tracks}
         self.by_frame = replace(plan, tracks=tracks).by_frame()
         self.shape, self.likeness, self.method, self.recognizer = plan.shape, likeness, method, recognizer
+        self.allowed = allowed
         self.fmt, self.width, self.height = video.pix_fmt, video.width, video.height
 
     def draws(self, frames: Iterable[Frame], roles: Sequence[_Role]) -> Iterator[tuple[int, int]]:
@@ -150,7 +158,8 @@ class _Stage:
         def take(face: PlacedFace) -> _Take:
             who = self.likeness(self.known[face.track])
             request = request_for(face, who, frame.planes, self.fmt, covered, size)
-            return _Take(geometry.crop(picture, face.matrix, size), five_points(face.landmarks), request)
+            matrix = geometry.resized(face.matrix, TRIED / size)
+            return _Take(geometry.crop(picture, matrix, TRIED), geometry.transform(five_points(face.landmarks), geometry.resized(_SAME, TRIED / size)), request)
 
         return {face.track: take(face) for face in faces if face.track in tracks}
 
@@ -160,7 +169,7 @@ class _Stage:
             return track.draw
         old = np.stack([self.recognizer.embed(take.filmed, take.points) for take in takes])
         best = (np.inf, track.draw)
-        for draw in range(track.draw, track.draw + DRAWS):
+        for draw in islice(self.allowed(track), DRAWS):
             best = min(best, (self._alike(replace(track, draw=draw), takes, old), draw))
             if best[0] < 0:
                 break
@@ -170,7 +179,9 @@ class _Stage:
         """How far the new face is from being a stranger's: below 0 it is one."""
         code = self.likeness(track).code
         try:
-            painted = self.method.generator.generate([replace(take.request, code=code) for take in takes])
+            requests = [replace(take.request, code=code) for take in takes]
+            rough = self.method.generator.generate(requests)
+            painted = [self.method.generator.finish(r, p, TRIED) for r, p in zip(requests, rough, strict=True)]
         except Exception:  # whatever goes wrong in a network, the rendering meets it again and covers the face
             return np.inf
         shown = (take.with_face(picture) for take, picture in zip(takes, painted, strict=True))

@@ -38,6 +38,7 @@ from revisage.pipeline.types import CropTemplate, Float, Gray, Image, Shape, Tra
 
 SOLID = (118, 118, 118)  # RGB of the fallback and of the method `solid`
 FACE = Shape()
+SIDES = (128, 192, 256, 384, 512, 768, 1024)  # of finished crops, pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,9 @@ class PlacedFace:
     track: int
     region: FaceRegion
     matrix: Float  # (2, 3), frame -> crop
+    size: int  # side of that crop, pixels
     landmarks: Float  # (135, 2), in pixels of the crop
+    tone: Float | None = None  # (9, 3), see models/tone.py
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +75,10 @@ def place(
     """Where `face` lies in a picture of `width` x `height` and in its crop of side `size`; None when it is outside."""
     landmarks, matrix, unit = _laid_out(face, template, size)
     left = left_as_filmed(landmarks, shape)
-    region = geometry.face_region(outline(landmarks, shape), face.box, unit, fmt, width, height, left=left)
+    region = geometry.face_region(outline(landmarks, shape), face.box, unit, fmt, width, height, left=left, margins=_margins(face))
     if region is None:
         return None
-    return PlacedFace(track, region, matrix, geometry.transform(landmarks, matrix))
+    return PlacedFace(track, region, matrix, size, geometry.transform(landmarks, matrix), face.tone)
 
 
 def place_all(
@@ -97,7 +100,8 @@ def placed_rect(
 ) -> Rect | None:
     """The rectangle of `place`, without drawing anything; None when it is outside."""
     landmarks, _, unit = _laid_out(face, template, 1)
-    rect = align_rect(geometry.region_rect(outline(landmarks, shape), face.box, unit), fmt, width, height)
+    outer = geometry.region_rect(outline(landmarks, shape), face.box, unit, _margins(face))
+    rect = align_rect(outer, fmt, width, height)
     return rect if rect.width > 0 and rect.height > 0 else None
 
 
@@ -130,16 +134,26 @@ def request_for(
     background = geometry.crop(_removed(pixels, veil), matrix, size)
     # a removed pixel has a share in every pixel that is not 0 now, however small
     painted: Gray = (geometry.crop(veil * np.uint8(255), matrix, size) > 0) * np.uint8(255)
-    return FaceRequest(_removed(background, painted), painted, face.landmarks, likeness.code, likeness.noise)
+    return FaceRequest(_removed(background, painted), painted, face.landmarks, likeness.code, likeness.noise, face.tone)
+
+
+def side_for(face: PlacedFace) -> int:
+    """Side of the crop in which `face`, placed in one of side `size`, loses nothing of what the film can show."""
+    wanted = face.size / geometry.scale_of(face.matrix)
+    return next((side for side in SIDES if side >= wanted), SIDES[-1])
 
 
 def fit_into(picture: Image, face: PlacedFace, planes: Planes, fmt: PixelFormat, hidden: Mask) -> Float:
-    """A generated crop as it should stand in `face.region.rect`: (h, w, 3) float32 RGB, colours met at the seam.
+    """A generated crop as it should stand in `face.region.rect`: (h, w, 3) float32 RGB.
 
-    What meets them is smooth, so it is worked out at half the resolution, from blocks without a pixel of any face.
+    A face whose tone is the film's stays as it is: hair and walls beside it say nothing of skin. Any other's colours
+    are met at the seam. What meets them is smooth, so it is worked out at half the resolution, from blocks without a
+    pixel of any face.
     """
     rect = face.region.rect
-    painted = geometry.uncrop(picture, face.matrix, rect)
+    painted = geometry.uncrop(picture, geometry.resized(face.matrix, len(picture) / face.size), rect)
+    if face.tone is not None:
+        return np.asarray(painted, np.float32)
     around = to_rgb_halved(cut(planes, fmt, rect), fmt)
     light = membrane(around - geometry.half_sized(painted), ~any_in_block(hidden[rect.inside], 1, 1))
     tile: Float = cv2.add(painted, geometry.as_large_as(light, painted), dtype=cv2.CV_32F)
@@ -196,6 +210,10 @@ def _laid_out(face: TrackedFace, template: CropTemplate, size: int) -> tuple[Flo
     landmarks = face.landmarks if face.landmarks is not None else standard_landmarks(face.points)
     matrix = geometry.align(five_points(landmarks), template, size)
     return landmarks, matrix, _eye_distance(template) * size / geometry.scale_of(matrix)
+
+
+def _margins(face: TrackedFace) -> geometry.Margins:
+    return geometry.ROUGH if face.landmarks is None else geometry.EXACT
 
 
 def _eye_distance(template: CropTemplate) -> float:

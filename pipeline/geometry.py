@@ -18,8 +18,19 @@ from numpy.typing import NDArray
 from revisage.pipeline.pixels import Mask, PixelFormat, Rect, align_rect, quantise_mask
 from revisage.pipeline.types import Box, CropTemplate, Float, Gray, Image
 
-GROW = 0.25  # of the interocular distance: how far beyond the landmarks' hull a face is covered
-FEATHER = 0.2  # of the same: how wide the seam outside the cover is
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """How far a cover goes beyond what bounds a face; shares of the interocular distance."""
+
+    grow: float  # beyond the outline's hull
+    feather: float  # how wide the seam outside the cover is
+    reach: float  # beyond the hull, how far the detector's box is believed where the hull leaves too much of it bare
+
+
+EXACT = Margins(grow=0.03, feather=0.09, reach=0.35)  # around landmarks
+ROUGH = Margins(grow=0.25, feather=0.2, reach=np.inf)  # around an average face laid over five points
+BARE = 0.04  # of the ellipse in the box: more of it outside the hull, and landmarks are taken to be poor
+_INNER = 0.92  # of the box, that ellipse: boxes of two views of a face differ by some percent at the border
 _FEW = 0.444  # crop pixels per frame pixel; a crop of fewer is made from the picture at half its size
 
 
@@ -123,12 +134,12 @@ def uncrop(picture: Image, matrix: Float, rect: Rect) -> Image:
     scale = scale_of(matrix)
     if scale > 1.5:
         side = max(8, round(picture.shape[0] / scale))
-        matrix = _resized(matrix, side / picture.shape[0])
+        matrix = resized(matrix, side / picture.shape[0])
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     # cubic along rows and columns, then linear between the finer pixels: a third of the time of cubic along the turn
     factor = min(4, max(2, round(1 / scale)))
     picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    shifted = _resized(matrix, factor)
+    shifted = resized(matrix, factor)
     shifted[:, 2] += shifted[:, :2] @ np.array([rect.x0, rect.y0], np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (rect.width, rect.height)
@@ -136,7 +147,7 @@ def uncrop(picture: Image, matrix: Float, rect: Rect) -> Image:
     return warped
 
 
-def _resized(matrix: Float, factor: float) -> Float:
+def resized(matrix: Float, factor: float) -> Float:
     """`matrix` into the same crop, resampled by `factor` (pixel centres at whole numbers)."""
     scaled: Float = matrix * np.float32(factor)
     scaled[:, 2] += np.float32((factor - 1) / 2)
@@ -154,20 +165,29 @@ class FaceRegion:
 
 
 def face_region(
-    outline: Float, box: Box, unit: float, fmt: PixelFormat, width: int, height: int, *, left: Sequence[Float] = ()
+    outline: Float,
+    box: Box,
+    unit: float,
+    fmt: PixelFormat,
+    width: int,
+    height: int,
+    *,
+    left: Sequence[Float] = (),
+    margins: Margins = ROUGH,
 ) -> FaceRegion | None:
     """The region of a face in a picture of `width` x `height`, or None when all of it lies outside.
 
     `unit` is the interocular distance of the face seen from the front, in pixels. The cover is the hull of `outline`
-    (N, 2) grown by a quarter of it, together with the ellipse in the detector's `box`, so that a bad landmark cannot
-    uncover what the detector saw. The hulls of `left`, (K, 2) each, stay as filmed; the seam lies around them.
+    (N, 2) grown by `margins`. Where that leaves more than `BARE` of the ellipse in the detector's `box` bare, it is
+    joined by that ellipse, as far as `margins.reach` if that suffices and all of it if not, so that a bad landmark
+    cannot uncover what the detector saw. The hulls of `left`, (K, 2) each, stay as filmed; the seam lies around them.
     """
-    grow, feather = max(1, round(GROW * unit)), max(2, round(FEATHER * unit))
-    outer = region_rect(outline, box, unit)
+    feather = max(2, round(margins.feather * unit))
+    outer = region_rect(outline, box, unit, margins)
     rect = align_rect(outer, fmt, width, height)
     if rect.width <= 0 or rect.height <= 0:
         return None
-    drawn = _cover(outline, box, outer, grow)  # beyond the picture too: its edge is no edge of the face
+    drawn = _cover(outline, box, outer, unit, margins)  # beyond the picture too: its edge is no edge of the face
     for part in left:
         drawn[_hull(part, outer, feather) > 0] = 0
     inside = np.s_[rect.y0 - outer.y0 : rect.y1 - outer.y0, rect.x0 - outer.x0 : rect.x1 - outer.x0]
@@ -175,21 +195,36 @@ def face_region(
     return FaceRegion(rect, cover, alpha, quantise_mask(alpha > 0, fmt))
 
 
-def region_rect(outline: Float, box: Box, unit: float) -> Rect:
+def region_rect(outline: Float, box: Box, unit: float, margins: Margins = ROUGH) -> Rect:
     """The rectangle that `face_region` works in, before it is clipped to the picture; corners on multiples of 4."""
-    margin = round(GROW * unit) + round(FEATHER * unit) + 4
+    margin = round(margins.grow * unit) + max(2, round(margins.feather * unit)) + 4
     (left, top), (right, bottom) = outline.min(0).tolist(), outline.max(0).tolist()
     low = (floor((min(left, box[0]) - margin) / 4) * 4, floor((min(top, box[1]) - margin) / 4) * 4)
     high = (ceil((max(right, box[2]) + margin) / 4) * 4, ceil((max(bottom, box[3]) + margin) / 4) * 4)
     return Rect(*low, *high)
 
 
-def _cover(outline: Float, box: Box, rect: Rect, grow: int) -> Gray:
-    mask = _hull(outline, rect, grow)
+def _cover(outline: Float, box: Box, rect: Rect, unit: float, margins: Margins) -> Gray:
+    mask = _hull(outline, rect, max(1, round(margins.grow * unit)))
+    if margins.reach == np.inf:
+        return mask | _ellipse(box, rect, 1.0)
+    seen = _ellipse(box, rect, _INNER)
+    if _bare(seen, mask) <= BARE:
+        return mask
+    wider = mask | (_ellipse(box, rect, 1.0) & _hull(outline, rect, max(1, round(margins.reach * unit))))
+    return wider if _bare(seen, wider) <= BARE else mask | _ellipse(box, rect, 1.0)
+
+
+def _ellipse(box: Box, rect: Rect, share: float) -> Gray:
+    """(h, w) uint8, 255 on the ellipse that fills `share` of the sides of `box`."""
     x0, y0, x1, y1 = box
     centre = ((x0 + x1 - 1) / 2 - rect.x0, (y0 + y1 - 1) / 2 - rect.y0)
-    cv2.ellipse(mask, (centre, (x1 - x0 + 1, y1 - y0 + 1), 0.0), 255, -1)
-    return mask
+    mask: Gray = np.zeros((rect.height, rect.width), np.uint8)
+    return np.asarray(cv2.ellipse(mask, (centre, (share * (x1 - x0 + 1), share * (y1 - y0 + 1)), 0.0), 255, -1), np.uint8)
+
+
+def _bare(seen: Gray, mask: Gray) -> float:
+    return 1 - cv2.countNonZero(seen & mask) / max(1, cv2.countNonZero(seen))
 
 
 def _hull(points: Float, rect: Rect, grow: int) -> Gray:

@@ -20,6 +20,11 @@ def likeness_of(secret: VideoSecret, track: Track, method: Cropped) -> Likeness:
     return Likeness(code_of(face, method.code_size, track.draw), noise)
 
 
+def code_of_track(secret: VideoSecret, track: Track, size: int) -> Float:
+    """(size,) float32: who the new face of `track`, or of its person, is, by its `draw`."""
+    return code_of(face_key(secret, track.id, track.person), size, track.draw)
+
+
 def code_of(face: TrackKey | FaceKey, size: int, draw: int = 0) -> Float:
     """(size,) float32: who the new face is. A track without a person has a face of its own.
 

@@ -28,6 +28,10 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
   first ones; a hole within a track is refused, because it would show the face.
 * `box`: x0, y0, x1, y1 in pixels of the stored frame. `points`: eye, eye, nose tip, mouth corner, mouth corner.
 * `origin`: detected, interpolated or held. `landmarks` may be missing; else 270 numbers, x and y of 135 points.
+* `tone` may be missing; else 27 numbers, light and skin tone as filmed, see models/tone.py. Without them a new face's
+  tone is guessed from what surrounds it.
+* `like` may be missing; else up to three words that the new face must fit: woman or man, an age such as 50s, a tone
+  such as dark.
 
 Numbers are rounded to 0.01 pixel. Reading is strict: an unknown name, a missing one, a number that is none or not
 finite, a name given twice: all are a `PlanError` that says where.
@@ -88,8 +92,9 @@ _FACE = _object(
         "origin": {"enum": [origin.value for origin in Origin]},
         "score": {"type": "number", "minimum": 0, "maximum": 1},
         "landmarks": _list(2 * LANDMARK_COUNT),
+        "tone": _list(27),
     },
-    optional=["landmarks"],
+    optional=["landmarks", "tone"],
 )
 _TRACK = _object(
     {
@@ -97,9 +102,10 @@ _TRACK = _object(
         "keep": {"type": "boolean"},
         "person": {"type": "integer", "minimum": 1, "maximum": 0xFFFF_FFFF},
         "draw": {"type": "integer", "minimum": 0, "maximum": 0xFFFF_FFFF},
+        "like": {"type": "array", "items": {"type": "string", "maxLength": 20}, "maxItems": 3, "uniqueItems": True},
         "faces": {"type": "array", "items": _FACE, "minItems": 1},
     },
-    optional=["keep", "person", "draw"],
+    optional=["keep", "person", "draw", "like"],
 )
 SCHEMA: Mapping[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -209,7 +215,8 @@ def _lines(plan: Plan) -> Iterator[str]:
 def _track_lines(track: Track, *, last: bool) -> Iterator[str]:
     person = "" if track.person is None else f'"person": {track.person}, '
     draw = f'"draw": {track.draw}, ' if track.draw else ""
-    yield f'  {{"id": {track.id}, "keep": {_json(track.keep)}, {person}{draw}"faces": [\n'
+    like = f'"like": {_json(list(track.like))}, ' if track.like else ""
+    yield f'  {{"id": {track.id}, "keep": {_json(track.keep)}, {person}{draw}{like}"faces": [\n'
     for index, face in enumerate(track.faces):
         comma = "" if index == len(track.faces) - 1 else ","
         yield f"    {_json(_face_data(face))}{comma}\n"
@@ -226,6 +233,8 @@ def _face_data(face: TrackedFace) -> dict[str, Any]:
     }
     if face.landmarks is not None:
         data["landmarks"] = _rounded(face.landmarks.reshape(-1))
+    if face.tone is not None:
+        data["tone"] = np.round(face.tone.astype(np.float64).reshape(-1), 3).tolist()
     return data
 
 
@@ -283,7 +292,8 @@ def _plan(data: dict[str, Any]) -> Plan:
 
 def _track(data: dict[str, Any]) -> Track:
     faces = tuple(_face(face, data["id"]) for face in data["faces"])
-    return Track(data["id"], faces, data.get("keep", False), data.get("person"), data.get("draw", 0))
+    like = tuple(data.get("like", ()))
+    return Track(data["id"], faces, data.get("keep", False), data.get("person"), data.get("draw", 0), like)
 
 
 def _face(data: dict[str, Any], track: int) -> TrackedFace:
@@ -297,11 +307,15 @@ def _face(data: dict[str, Any], track: int) -> TrackedFace:
     if not all(type(pair) is list and len(pair) == 2 for pair in data["points"]):
         raise PlanError(f"the points of {place} must be five pairs of x and y")
     points = np.array([_checked(pair, f"points of {place}") for pair in data["points"]], np.float32)
-    return TrackedFace(data["frame"], (x0, y0, x1, y1), points, Origin(data["origin"]), float(data["score"]), landmarks)
+    tone = None
+    if "tone" in data:
+        tone = np.array(_checked(data["tone"], f"tone of {place}", 100), np.float32).reshape(9, 3)
+    origin, score = Origin(data["origin"]), float(data["score"])
+    return TrackedFace(data["frame"], (x0, y0, x1, y1), points, origin, score, landmarks, tone)
 
 
-def _checked(values: list[Any], what: str) -> list[float]:
-    if not all(type(v) in (int, float) and abs(v) < 1e6 for v in values):
+def _checked(values: list[Any], what: str, limit: float = 1e6) -> list[float]:
+    if not all(type(v) in (int, float) and abs(v) < limit for v in values):
         raise PlanError(f"the {what} holds something that is no number or lies far outside any picture")
     return values
 

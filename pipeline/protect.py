@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from revisage.models.base import Cropped, FaceGenerator, FaceRequest
+from revisage.models.base import Casting, Cropped, FaceGenerator, FaceRequest
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.pipeline import composite
 from revisage.pipeline.carry import Carriage
@@ -125,6 +125,11 @@ class ByGenerator:
         """The generator's."""
         return self.generator.noise_shape
 
+    @property
+    def cast(self) -> Sequence[Casting]:
+        """The generator's."""
+        return self.generator.cast
+
 
 def gathered(
     frames: Iterable[Item], prepare: Callable[[Item], list[Prepared]], batch_size: int
@@ -171,12 +176,21 @@ class Diffusion(ByGenerator):
         painted = iter(self._generate([request for _, requests in waiting for request in requests]))
         for picture, requests in waiting:
             results = [
-                result if isinstance(result, str) else steady(face.track, picture.seconds, result, request)
+                result if isinstance(result, str) else self._finished(face, picture, request, result, steady)
                 for face, request, result in zip(picture.faces, requests, painted, strict=False)
             ]
             tiles = tuple(_tile(r, face, picture) for r, face in zip(results, picture.faces, strict=True))
             failures = tuple(r for r in results if isinstance(r, str))
             yield Protected(picture, tiles, failures)
+
+    def _finished(
+        self, face: PlacedFace, picture: Picture, request: FaceRequest, painted: Image, steady: Steady
+    ) -> Image | str:
+        calm = steady(face.track, picture.seconds, painted, request)
+        try:
+            return self.generator.finish(request, calm, composite.side_for(face))
+        except Exception as error:  # whatever goes wrong, the face must be covered
+            return _reason(error)
 
     def _generate(self, requests: Sequence[FaceRequest]) -> list[Image | str]:
         """A picture per request, or why there is none. A batch that fails is tried face by face."""
@@ -186,8 +200,12 @@ class Diffusion(ByGenerator):
             return [_checked(p, r) for p, r in zip(self.generator.generate(requests), requests, strict=True)]
         except Exception as error:  # whatever goes wrong in a network, the face must be covered
             if len(requests) == 1:
-                return [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"]
+                return [_reason(error)]
             return [result for request in requests for result in self._generate([request])]
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 
 def _checked(picture: Image, request: FaceRequest) -> Image | str:

@@ -26,6 +26,7 @@ from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.expression import expressive
 from revisage.pipeline.likeness import likeness_of, veil_of
+from revisage.pipeline.matte import Mattes
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
 from revisage.pipeline.plan import fits
@@ -161,6 +162,7 @@ class _Job:
         self.tracks = tuple(expressive(track) for track in plan.tracks if not track.keep)
         self.by_frame = Plan(plan.video, self.tracks, plan.detector).by_frame()
         self.known = {track.id: track for track in self.tracks}
+        self.mattes = Mattes()
         self.frames = self.faces = 0
         self.failures: list[str] = []
         self.carried: dict[tuple[int, int], list[Json]] = {}  # (track, frame) -> how its pixels carry it
@@ -262,11 +264,14 @@ class _Job:
     def _picture(self, frame: Frame) -> Picture:
         template, size, seen = self.method.template, self.method.size, self.by_frame.get(frame.index, ())
         faces = place_all(seen, template, size, self.fmt, self.width, self.height, self.plan.shape)
+        seconds = float((self.plan.pts[frame.index] - self.plan.pts[0]) * self.time_base)
+        if any(face.tone is not None for face in faces) and self.options.carry is None:
+            shown = frame.rgb()
+            faces = tuple(self.mattes.trimmed(face, shown, seconds, self.fmt) for face in faces)
         covered = covered_pixels(faces, self.fmt, self.width, self.height) if faces else None
         hidden = hidden_pixels(faces, self.width, self.height) if faces else None
         self.frames += 1
         self.faces += len(faces)
-        seconds = float((self.plan.pts[frame.index] - self.plan.pts[0]) * self.time_base)
         return Picture(frame.index, frame.planes, self.fmt, faces, covered, hidden, seconds)
 
     def _likeness(self) -> Callable[[int], Likeness]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from revisage.models.base import Descent, Detector, FaceCarrier, Landmarker, Recognizer
 from revisage.models.detectors import LOW, SMALLEST, load_detector
 from revisage.models.presets import EMBEDDED_MODEL
+from revisage.pipeline.actors import assign, candidates, wishes
 from revisage.pipeline.analyze import AnalyzeOptions, analyze, analyze_given
 from revisage.pipeline.carry import Carry
 from revisage.pipeline.casting import cast
@@ -23,13 +24,13 @@ from revisage.pipeline.composite import Likeness
 from revisage.pipeline.convey import Carrying
 from revisage.pipeline.detections import load_detections
 from revisage.pipeline.errors import KeyFileError, LeakError, ModelError, OutputError, PlanError
-from revisage.pipeline.likeness import likeness_of
+from revisage.pipeline.likeness import code_of_track, likeness_of
 from revisage.pipeline.places import check_places, index_path
 from revisage.pipeline.protect import METHODS, ByGenerator, Diffusion, Method, Obscure
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
 from revisage.pipeline.report import TrackSummary, check_picture, picture_of_moments, summaries
 from revisage.pipeline.shape import PARTS, REGIONS
-from revisage.pipeline.types import CropTemplate, Plan, Progress, Shape, Track, silent
+from revisage.pipeline.types import CropTemplate, Float, Plan, Progress, Shape, Track, silent
 from revisage.pipeline.vault.index import Seal
 from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
 from revisage.pipeline.verification.eyes import Mirrored
@@ -47,6 +48,9 @@ FIX_ROUNDS = 8  # times that --fix renders again before it gives up
 
 
 Looks = Literal["adaptive", "every", "once"]  # the second: still frames too; the third: the first look and no other
+
+
+Tone = Literal["filmed", "around"]  # 27 numbers of the filmed face, or nothing but what surrounds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class JobOptions:
     latent_segment: float | None = None  # seconds of one noise and one set of signs; None: the usual
     region: str | None = None  # how much of a face is replaced; None: as the plan has it
     keep_parts: tuple[str, ...] | None = None  # what of a face stays as filmed; None: as the plan has it
+    tone: Tone = "filmed"  # where a new face's light and skin tone come from
+    like: tuple[tuple[int | None, tuple[str, ...]], ...] = ()  # track, None for all, and what its new face must be
 
     def __post_init__(self) -> None:
         """Raises PlanError, ModelError, OutputError where a choice makes no sense."""
@@ -88,6 +94,8 @@ class JobOptions:
             raise PlanError(f"unknown region {self.region!r}; choose one of {', '.join(REGIONS)}")
         if strange := set(self.keep_parts or ()) - PARTS.keys():
             raise PlanError(f"unknown part {min(strange)!r}; choose from {', '.join(PARTS)}")
+        for _, words in self.like:
+            wishes(words)
         if self.seal != "off" and not self.index:
             raise OutputError("the sealed originals live in the index: without one (--index off) give --seal off too")
         self.analysis  # noqa: B018 - checks the numbers
@@ -310,6 +318,7 @@ class Workshop:
             carry=self.carry,
         )
         rendering = _Rendering(source, output, method, access, options, progress)
+        plan = self._toned(rendering.assigned(self._wished(plan)))
         plan, report, verdict, fixed = self._verified(rendering, plan) if self.options.verify else rendering.plain(plan)
         if picture is not None:
             picture_of_moments(output, plan, picture, overwrite=overwrite)
@@ -327,6 +336,22 @@ class Workshop:
             warnings=(*self._warnings(plan, report, planned=planned), *fixed),
             verification=verdict,
         )
+
+    def _wished(self, plan: Plan) -> Plan:
+        """With what the user asked of new faces, in place of what the plan asks."""
+        for number, words in self.options.like:
+            if number is not None:
+                _known(plan, [number], "to cast")
+            tracks = (replace(t, like=words) if number in (None, t.id) else t for t in plan.tracks)
+            plan = replace(plan, tracks=tuple(tracks))
+        return plan
+
+    def _toned(self, plan: Plan) -> Plan:
+        """With the tones of filmed skin, or without them where the user wants surroundings alone to be asked."""
+        if self.options.tone == "filmed":
+            return plan
+        tracks = (replace(t, faces=tuple(replace(face, tone=None) for face in t.faces)) for t in plan.tracks)
+        return replace(plan, tracks=tuple(tracks))
 
     def _shape(self, planned: Shape) -> Shape:
         region, parts = self.options.region, self.options.keep_parts
@@ -361,7 +386,7 @@ class Workshop:
                 better = repaired(plan, leak.report.leaks, self.options.hold, paints=self.options.method == "diffusion")
                 if better is None or rounds == FIX_ROUNDS:
                     raise LeakError(f"{leak}; no output was written; {_stuck(better)}", leak.report) from None
-                plan, rounds = better, rounds + 1
+                plan, rounds = rendering.assigned(better), rounds + 1
                 fixed.append(f"{leak}: mended and rendered again, as asked by --fix")
 
     def _cast(self, rendering: _Rendering, plan: Plan) -> tuple[Plan, list[str]]:
@@ -452,7 +477,25 @@ class _Rendering:
         def likeness(track: Track) -> Likeness:
             return likeness_of(self.access.secret, track, method)
 
-        return cast(self.source, plan, likeness, method=method, recognizer=recognizer, progress=self.progress)
+        def code(track: Track) -> Float:
+            return code_of_track(self.access.secret, track, method.code_size)
+
+        return cast(
+            self.source,
+            plan,
+            likeness,
+            method=method,
+            recognizer=recognizer,
+            draws=lambda track: candidates(plan, track, code, method.cast),
+            progress=self.progress,
+        )
+
+    def assigned(self, plan: Plan) -> Plan:
+        """With an actor for everybody, where the method has any. Raises PlanError for a wish that nobody fulfils."""
+        method = self.method
+        if not isinstance(method, ByGenerator):
+            return plan
+        return assign(plan, lambda track: code_of_track(self.access.secret, track, method.code_size), method.cast)
 
     def checked(self, plan: Plan, witnesses: Witnesses, limits: VerifyOptions, fixed: tuple[str, ...]) -> _Rendered:
         """The result gets its name only if it is clean. Raises LeakError, whose message says what was seen."""

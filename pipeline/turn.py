@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Turn:
         box: Box = (*(float(v) for v in corners.min(0)), *(float(v) for v in corners.max(0)))  # type: ignore[assignment]
         turned = FaceDetection(box, face.score, self._back(face.points, edge=1), face.embedding)
         shape = sighting.landmarks
-        return Sighting(sighting.frame, turned, None if shape is None else self._back(shape, edge=1))
+        return replace(sighting, detection=turned, landmarks=None if shape is None else self._back(shape, edge=1))
 
     def stored_view(self, view: Float) -> Float:
         """(3,) how the camera looks, of the upright picture, as that of the stored frame; see trackers/base.py."""

@@ -54,6 +54,7 @@ class TrackedFace:
     origin: Origin
     score: float  # detector's, 0 where not detected
     landmarks: Float | None = None  # (LANDMARK_COUNT, 2), see models/landmarks.py; None: none were computed
+    tone: Float | None = None  # (9, 3), light and skin tone, see models/tone.py; None: none was read
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +66,7 @@ class Track:
     keep: bool = False  # leave this one as filmed (the user's wish, never a default)
     person: int | None = None  # from 1; tracks with the same number show one person; None: nobody can tell
     draw: int = 0  # which of the faces that its key gives it; the same for all tracks of a person
+    like: tuple[str, ...] = ()  # what the new face must be, see pipeline/actors.py
 
 
 @dataclass(frozen=True, slots=True)

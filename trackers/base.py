@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +19,7 @@ class Sighting:
     detection: FaceDetection
     landmarks: Float | None = None  # (LANDMARK_COUNT, 2), pixels of the stored frame
     looked: bool = True  # False: nobody looked, because the picture was that of the frame before
+    tone: Float | None = None  # (9, 3), see models/tone.py
 
 
 # How the camera looks at a frame, (3,): x, y, zoom. What stood still at p in the first frame is at zoom * p + (x, y).
@@ -41,7 +42,7 @@ def _mapped(sighting: Sighting, scale: float, shift: Float) -> Sighting:
     box = (scale * x0 + x, scale * y0 + y, scale * x1 + x, scale * y1 + y)
     points = (scale * found.points + shift).astype(np.float32)
     moved = FaceDetection(box, found.score, points, found.embedding)
-    return Sighting(sighting.frame, moved, sighting.landmarks, sighting.looked)
+    return replace(sighting, detection=moved)
 
 
 Tracklet = Sequence[Sighting]  # one person, uninterrupted as far as the tracker could see; frames rising, one each

@@ -21,6 +21,7 @@ from revisage.pipeline.types import Box, CropTemplate, Float, Origin, Track, Tra
 from revisage.trackers.base import AT_REST
 
 SLOW, FAST = 0.08, 0.03  # standard deviations in seconds: head and outline; lids and lips
+LIGHT = 0.1  # of light and tone
 _JITTER = 0.03  # of the face's size: deviations up to about this are noise, larger ones motion
 _WIDER = 1.0  # of the face's size: most that the frames around one may widen its box by, on each side
 _TRUST = {Origin.DETECTED: 1.0, Origin.INTERPOLATED: 0.5, Origin.HELD: 0.02}  # weight of a frame in its neighbours
@@ -49,11 +50,24 @@ def smooth(track: Track, times: Sequence[float], size: tuple[int, int], camera: 
     boxes = _smooth_boxes(faces, t, trust, scale, size, view)
     points = _steady(np.stack([f.points for f in faces]), t, trust, scale, SLOW, view)
     landmarks = _smooth_landmarks(faces, t, trust, scale, view)
+    tones = _smooth_tones(faces, t)
     smoothed = [
-        replace(face, box=box, points=five, landmarks=dense)
-        for face, box, five, dense in zip(faces, boxes, points, landmarks, strict=True)
+        replace(face, box=box, points=five, landmarks=dense, tone=tone)
+        for face, box, five, dense, tone in zip(faces, boxes, points, landmarks, tones, strict=True)
     ]
     return replace(track, faces=tuple(_consistent(face) for face in smoothed))
+
+
+def _smooth_tones(faces: Sequence[TrackedFace], t: NDArray[np.float64]) -> list[Float | None]:
+    """Faces whose tone was not read get it from those around them; where none was, there is none."""
+    known = [i for i, face in enumerate(faces) if face.tone is not None]
+    if not known:
+        return [None] * len(faces)
+    rows = np.stack([face.tone for face in faces if face.tone is not None]).astype(np.float64)
+    flat = rows.reshape(len(rows), -1)
+    filled = np.stack([np.interp(t, t[known], column) for column in flat.T], axis=1)
+    calm = local_linear(filled, t, np.ones(len(t)), LIGHT).reshape(len(t), *rows.shape[1:])
+    return list(calm.astype(np.float32))
 
 
 def complete_landmarks(faces: Sequence[TrackedFace], times: Sequence[float]) -> list[TrackedFace]:
