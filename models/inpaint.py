@@ -92,8 +92,8 @@ class Inpaint:
         pictures = stacked([filled(r.background, r.mask, r.tone, r.landmarks) for r in batch], self._device)
         masks = stacked([r.mask for r in batch], self._device)
         drawings = stacked([draw_landmarks(shape, size) for shape in shapes], self._device)
-        lights = [r.tone for r in batch]
-        drawn = [reenact.draw(face, shape, size, light) for face, shape, light in zip(faces, shapes, lights, strict=True)]
+        rows = zip(faces, shapes, batch, strict=True)
+        drawn = [reenact.draw(face, shape, size, request.tone) for face, shape, request in rows]
         looks = [look_of(one.detail, shape) for one, shape in zip(drawn, shapes, strict=True)]
         seen = scaled(torch.cat([pictures, masks[..., None], drawings], dim=-1))
         return seen, stacked(looks, self._device).permute(0, 3, 1, 2)
@@ -110,7 +110,7 @@ class Inpaint:
         shape = reenact.proportioned(landmarks, face)
         light = request.tone if request.tone is not None else tone.read(painted, request.landmarks)
         if light is None:
-            return _enlarged(painted, side)
+            return np.asarray(_enlarged(painted, side), np.uint8)
         drawn = reenact.draw(face, shape, side, light)
         lit = reenact.lit(drawn, tone.surface(light, landmarks, side))
         lit *= _enlarged(self._harmony(painted, lit, drawn, shape, side), side)

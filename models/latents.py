@@ -133,4 +133,4 @@ def named(code: Float, count: int) -> int:
 def _directions(size: int, count: int) -> Float:
     """(count, size) of unit length."""
     rows = np.random.default_rng(0).standard_normal((count, size)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

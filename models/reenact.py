@@ -1,4 +1,4 @@
-"""Draws an actor's face into the pose and expression of another: piecewise affine, with eyeballs of its own. No network.
+"""Draws an actor's face into another's pose and expression: piecewise affine, with eyeballs of its own. No network.
 
     actor: colours over light, in a crop ─► warped onto the landmarks ─► eyeballs looking where asked ─► lit by a tone
 
@@ -239,7 +239,7 @@ def _plain(landmarks: Float, size: int) -> Float:
 def _sharpness(detail: Float, landmarks: Float) -> Float:
     """(3,), as `tone.sharpness` says it of a film."""
     share = tone.SHARP_SIDE / len(detail)
-    small = cv2.resize(detail, (tone.SHARP_SIDE,) * 2, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(detail, (tone.SHARP_SIDE,) * 2, interpolation=cv2.INTER_AREA), np.float32)
     return tone.sharpness(_contrast(small), (landmarks + 0.5) * share - 0.5)
 
 
@@ -264,7 +264,7 @@ def _field(onto: Float, source: Float, size: int) -> tuple[Float, Float]:
     x, y = places(_with_rim(scaled), _with_rim(source), _triangles(), small)
     if small == size:
         return x, y
-    x, y = (cv2.resize(axis, (size, size), interpolation=cv2.INTER_LINEAR) for axis in (x, y))
+    x, y = (np.asarray(cv2.resize(axis, (size,) * 2, interpolation=cv2.INTER_LINEAR), np.float32) for axis in (x, y))
     return x, y
 
 
@@ -327,7 +327,9 @@ def _open_mouth(drawn: Float, mouth: Inside, landmarks: Float) -> Float:
     taller = float(np.clip(opening / mouth.opening, 1, _TALLER))
     column, row = mouth.anchor[0] + along * scale, mouth.anchor[1] + deep * scale / taller
     column, row = (column + 0.5) * share - 0.5, (row + 0.5) * share - 0.5
-    seen = cv2.remap(picture, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.remap(
+        picture, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     half = max(float(np.linalg.norm(right - left)) / 2, 1.0)
     corner = 1 - _CORNERS * np.clip(np.abs(along) / half, 0, 1) ** 3
     lip = 1 - 0.4 * np.exp(-np.maximum(deep, 0) / (0.035 * unit))

@@ -1,10 +1,10 @@
 """Light, tone and sharpness of a face in twenty-seven numbers. Knows no actor and no key.
 
-Eight polynomials of the place on the face, for each of three channels, fitted to the logarithms of linear light on plain
-skin: mean colour, and about what the second order of a lamp's shading over a rounded surface needs (nine numbers:
-Ramamoorthi & Hanrahan, *An Efficient Representation for Irradiance Environment Maps*, SIGGRAPH 2001). Three more numbers
-say how much fine detail the skin shows, in three bands: how sharp the film is. These twenty-seven are all that a new
-face may take from the pixels of a filmed one.
+Eight polynomials of the place on the face, for each of three channels, fitted to the logarithms of linear light on
+plain skin: mean colour, and about what the second order of a lamp's shading over a rounded surface needs (nine numbers:
+Ramamoorthi & Hanrahan, *An Efficient Representation for Irradiance Environment Maps*, SIGGRAPH 2001). Three more
+numbers say how much fine detail the skin shows, in three bands: how sharp the film is. These twenty-seven are all that
+a new face may take from the pixels of a filmed one.
 
 Pictures are RGB; *linear* means light, 0..1, after the transfer function of sRGB (IEC 61966-2-1) was undone.
 """
@@ -85,11 +85,15 @@ def fitted(logarithms: Float, landmarks: Float, where: NDArray[np.bool_]) -> Flo
 
 
 def surface(tone: Float, landmarks: Float, size: int) -> Float:
-    """(S, S, 3) float32 linear light of `tone` (8 or 9, 3) over the face at `landmarks` (135, 2), beyond it as at its rim."""
+    """(S, S, 3) float32 linear light of `tone` (8 or 9, 3) over the face at `landmarks` (135, 2).
+
+    Beyond the face it is as at its rim.
+    """
     small = min(size, SIDE)  # it is smooth
     scaled = (landmarks + 0.5) * (small / size) - 0.5
     surface: Float = np.exp(np.clip(polynomials(scaled, small) @ tone[:8], -7, 0.3))
-    return surface if small == size else cv2.resize(surface, (size, size), interpolation=cv2.INTER_CUBIC)
+    whole = surface if small == size else cv2.resize(surface, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(whole, np.float32)
 
 
 def polynomials(landmarks: Float, size: int) -> Float:
@@ -113,7 +117,7 @@ def sharpness(contrast: Float, landmarks: Float) -> Float:
     if np.count_nonzero(where) < _ENOUGH:
         return np.full(3, np.log(_FLAT), np.float32)
     deviations = (1.48 * float(np.median(np.abs(band[where]))) for band in bands(contrast))
-    return np.log(np.maximum(list(deviations), _FLAT)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(list(deviations), _FLAT)), np.float32)
 
 
 def bands(picture: Float) -> list[Float]:
@@ -136,7 +140,7 @@ def skin(landmarks: Float, size: int) -> NDArray[np.bool_]:
         (layout.LIPS_OUTER,),
     ):
         features |= _hull(np.concatenate([landmarks[part] for part in parts]), size)
-    return (mask > 0) & (cv2.dilate(features, _disc(0.1 * unit)) == 0)
+    return np.asarray((mask > 0) & (cv2.dilate(features, _disc(0.1 * unit)) == 0))
 
 
 def _hull(points: Float, size: int) -> NDArray[np.uint8]:

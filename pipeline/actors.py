@@ -1,4 +1,4 @@
-"""Which actor each person of a film gets: named by the key, near the film's tone, nobody twice. Knows no pixel, no file.
+"""Which actor each person of a film gets: named by the key, near the film's tone, nobody twice. Knows no pixel.
 
 A key names an actor for every `draw`; the first of its draws that fits is taken, and written down in the plan and the
 index as a number, which says nothing without the key. So the same key and film give the same cast, `--redraw` takes the
@@ -119,9 +119,7 @@ def _is(actor: Casting, word: str) -> bool:
     return tone_class(float(actor.lab[0])) == word.replace("-", " ")
 
 
-def _first(
-    track: Track, code: Callable[[Track], Float], cast: Sequence[Casting], fit: _Fit, used: set[int]
-) -> int:
+def _first(track: Track, code: Callable[[Track], Float], cast: Sequence[Casting], fit: _Fit, used: set[int]) -> int:
     """The first draw whose actor is new, allowed and near; else the nearest that is new; else that is allowed."""
     best = (np.inf, track.draw)
     for draw in range(track.draw, track.draw + _TRIES * len(cast)):

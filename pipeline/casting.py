@@ -32,7 +32,6 @@ FRAMES = 6  # of a person
 FOOTAGE = 600  # of a person's faces, the first, are what those are spread over: bounds how many people wait at a time
 DRAWS = 8  # faces of a key that are tried
 TRIED = 192  # side of a face's crop as it is tried, pixels
-_SAME: Float = np.array([[1, 0, 0], [0, 1, 0]], np.float32)  # what changes nothing
 MARGIN = 0.01  # cosine: how much surer a few frames must be than the whole film
 
 
@@ -76,8 +75,8 @@ def cast(
 
     The first is that of the plan's `draw`; of `DRAWS` faces that will not do, the one least like the old face is taken.
     Kept tracks, people whose faces are too small for a recognizer, and people whom the generator cannot paint keep what
-    `plan` has. `likeness` gives a track's face by its `draw`, and `draws` those that may be tried, the present one first.
-    Raises MediaError.
+    `plan` has. `likeness` gives a track's face by its `draw`, and `draws` those that may be tried, the present one
+    first. Raises MediaError.
     """
     roles = _roles(plan)
     if not roles:
@@ -158,8 +157,10 @@ class _Stage:
         def take(face: PlacedFace) -> _Take:
             who = self.likeness(self.known[face.track])
             request = request_for(face, who, frame.planes, self.fmt, covered, size)
-            matrix = geometry.resized(face.matrix, TRIED / size)
-            return _Take(geometry.crop(picture, matrix, TRIED), geometry.transform(five_points(face.landmarks), geometry.resized(_SAME, TRIED / size)), request)
+            larger = TRIED / size
+            filmed = geometry.crop(picture, geometry.resized(face.matrix, larger), TRIED)
+            points = (five_points(face.landmarks) + 0.5) * np.float32(larger) - np.float32(0.5)
+            return _Take(filmed, points, request)
 
         return {face.track: take(face) for face in faces if face.track in tracks}
 

@@ -75,7 +75,9 @@ def place(
     """Where `face` lies in a picture of `width` x `height` and in its crop of side `size`; None when it is outside."""
     landmarks, matrix, unit = _laid_out(face, template, size)
     left = left_as_filmed(landmarks, shape)
-    region = geometry.face_region(outline(landmarks, shape), face.box, unit, fmt, width, height, left=left, margins=_margins(face))
+    region = geometry.face_region(
+        outline(landmarks, shape), face.box, unit, fmt, width, height, left=left, margins=_margins(face)
+    )
     if region is None:
         return None
     return PlacedFace(track, region, matrix, size, geometry.transform(landmarks, matrix), face.tone)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from revisage.pipeline.pixels import Mask, PixelFormat, Rect, align_rect, quantise_mask
 from revisage.pipeline.types import Box, CropTemplate, Float, Gray, Image
 
+
 @dataclass(frozen=True, slots=True)
 class Margins:
     """How far a cover goes beyond what bounds a face; shares of the interocular distance."""
@@ -220,7 +221,9 @@ def _ellipse(box: Box, rect: Rect, share: float) -> Gray:
     x0, y0, x1, y1 = box
     centre = ((x0 + x1 - 1) / 2 - rect.x0, (y0 + y1 - 1) / 2 - rect.y0)
     mask: Gray = np.zeros((rect.height, rect.width), np.uint8)
-    return np.asarray(cv2.ellipse(mask, (centre, (share * (x1 - x0 + 1), share * (y1 - y0 + 1)), 0.0), 255, -1), np.uint8)
+    return np.asarray(
+        cv2.ellipse(mask, (centre, (share * (x1 - x0 + 1), share * (y1 - y0 + 1)), 0.0), 255, -1), np.uint8
+    )
 
 
 def _bare(seen: Gray, mask: Gray) -> float:

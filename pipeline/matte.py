@@ -18,7 +18,7 @@ from revisage.models.conditioning import face_mask
 from revisage.pipeline import geometry
 from revisage.pipeline.composite import PlacedFace
 from revisage.pipeline.geometry import FaceRegion
-from revisage.pipeline.pixels import PixelFormat, Planes, quantise_mask
+from revisage.pipeline.pixels import Mask, PixelFormat, quantise_mask
 from revisage.pipeline.types import Float, Gray, Image
 
 _SIDE = 128  # of the crop that is looked at, pixels
@@ -86,7 +86,7 @@ def _core(landmarks: Float, size: int) -> Gray:
     return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), np.uint8)
 
 
-def _from_outside(where: np.ndarray) -> Float:
+def _from_outside(where: Mask) -> Float:
     """(S, S) 1 where `where` (S, S) bool hangs together with the crop's border."""
     padded = np.pad(where, 1, constant_values=True).view(np.uint8)
     _, labels = cv2.connectedComponents(padded, connectivity=4)

@@ -54,7 +54,11 @@ class Shade:
 
 def tried(source: Path, plan: Plan, recognizer: Recognizer, generator: PaintedFace | None = None) -> Plan:
     method = Diffusion(generator or PaintedFace())
-    return cast(source, plan, lambda t: likeness_of(ACCESS.secret, t, method), method=method, recognizer=recognizer)
+    def likeness(track: Track) -> Likeness:
+        return likeness_of(ACCESS.secret, track, method)
+
+    draws = partial(candidates, plan, code=lambda track: likeness(track).code, cast=method.cast)
+    return cast(source, plan, likeness, method=method, recognizer=recognizer, draws=draws)
 
 
 def draws_of(plan: Plan) -> list[int]:

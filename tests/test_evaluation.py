@@ -326,6 +326,10 @@ class FakeGenerator:
 
     template, size, code_size = CropTemplate("t", FACE_TEMPLATE.points), 64, 8
     noise_shape = (3, 64, 64)
+    cast = ()
+
+    def finish(self, request: Any, painted: Image, side: int) -> Image:
+        return painted
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[Image]:
         wave = (128 + 60 * np.sin(np.arange(64) / 5)).astype(np.uint8)

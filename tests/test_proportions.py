@@ -9,11 +9,17 @@ import pytest
 
 from revisage.models import layout
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
-from revisage.models.proportions import SPREAD, Proportions, proportions, reshaped
+from revisage.models.proportions import Proportions, departure, reshaped
 from revisage.pipeline import geometry
 from revisage.pipeline.types import Float
 
 NAMES = [field.name for field in fields(Proportions)]
+
+
+def some(seed: int) -> Proportions:
+    """Any proportions."""
+    rng = np.random.default_rng(seed)
+    return Proportions(**{name: float(rng.uniform(-0.08, 0.12)) for name in NAMES})
 
 
 @pytest.fixture
@@ -29,19 +35,18 @@ def test_no_change_wanted_is_no_change(face: Float) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_proportion_moves_its_part_and_grows_with_it(face: Float, name: str) -> None:
-    amount = getattr(SPREAD, name)
+    amount = 0.06
     moved = [np.abs(reshaped(face, replace(Proportions(), **{name: a})) - face).sum() for a in (amount, 2 * amount)]
     assert 0 < moved[0] < moved[1]
 
 
 def test_eyes_stay_where_they_are(face: Float) -> None:
-    found = reshaped(face, proportions(np.full(64, 1.0, np.float32), 1.0))
+    found = reshaped(face, some(0))
     np.testing.assert_allclose(found[layout.EYE_CENTRES], face[layout.EYE_CENTRES], atol=1e-4)
 
 
 def test_openings_keep_their_time(face: Float) -> None:
-    rng = np.random.default_rng(1)
-    wanted = proportions(rng.standard_normal(64).astype(np.float32), 1.0)
+    rng, wanted = np.random.default_rng(1), some(1)
     film = np.repeat(face[None], 20, axis=0)
     gaps = rng.uniform(0, 8, 20).astype(np.float32)
     film[:, layout.LIP_BOTTOM, 1] += gaps
@@ -52,24 +57,26 @@ def test_openings_keep_their_time(face: Float) -> None:
 
 
 def test_they_turn_and_grow_with_the_face(face: Float) -> None:
-    wanted = proportions(np.random.default_rng(2).standard_normal(64).astype(np.float32), 1.0)
+    wanted = some(2)
     turned = np.array([[1.2, -1.1, 40], [1.1, 1.2, -9]], np.float32)
     there = reshaped(geometry.transform(face, turned), wanted)
     np.testing.assert_allclose(there, geometry.transform(reshaped(face, wanted), turned), atol=0.02)
 
 
-def test_codes_decide_and_repeat() -> None:
-    rng = np.random.default_rng(3)
-    codes = rng.standard_normal((400, 64)).astype(np.float32)
-    found = np.array([[getattr(proportions(code, 1.0), n) / getattr(SPREAD, n) for n in NAMES] for code in codes])
-    assert proportions(codes[0], 1.0) == proportions(codes[0].copy(), 1.0)
-    assert np.abs(found).max() <= 2
-    smaller = found[:, :2] < 0  # jaw and chin
-    assert found[:, :2].min() >= -0.8 and 0.4 < smaller.mean() < 0.6, "a face that shrinks shrinks little"
-    found[:, :2][smaller] /= 0.4
-    np.testing.assert_allclose(found.std(0), 0.95, atol=0.12)  # of a normal distribution cut off at two
-    assert np.abs(np.corrcoef(found.T) - np.eye(len(NAMES))).max() < 0.2
-    assert proportions(codes[0], 0.0) == Proportions()
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_actor_has_is_read_and_given(face: Float, name: str) -> None:
+    actor = reshaped(face, replace(Proportions(), **{name: 0.06}))
+    found = departure(actor, face, 1.0)
+    assert getattr(found, name) == pytest.approx(0.06, rel=0.35)
+    others = [abs(getattr(found, other)) for other in NAMES if other != name]
+    assert max(others) < 0.05
+
+
+def test_nobody_departs_further_than_people_do_and_jaws_hardly_shrink(face: Float) -> None:
+    wide, narrow = (departure(reshaped(face, Proportions(jaw_width=by)), face, 1.0) for by in (0.6, -0.3))
+    assert wide.jaw_width == pytest.approx(0.16)
+    assert narrow.jaw_width == pytest.approx(-0.16 * 0.4)
+    assert departure(face, face, 1.0) == departure(face, face, 0.0)
 
 
 def test_a_broad_smile_is_not_made_broader_and_little_narrower(face: Float) -> None:

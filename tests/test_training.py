@@ -1,87 +1,137 @@
-"""What the painter learns from: faces a frame later, and a rate that falls."""
+"""What the painter learns from: own faces that must come back, others that must stay, and a rate that falls."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DModel
-from test_canvas import sitter  # type: ignore[import-not-found]
-from tiny import CODE, appearance  # type: ignore[import-not-found]
+from tiny import tiny_cast  # type: ignore[import-not-found]
 
-from revisage.models import landmarks, layout
-from revisage.models.appearance import Artist
-from revisage.models.conditioning import face_mask
+from revisage.models import layout, reenact, tone
+from revisage.models.base import FaceRequest
+from revisage.models.conditioning import FACE_TEMPLATE, face_mask, standard_landmarks
 from revisage.models.device import choose_device
 from revisage.models.generator import load_generator
 from revisage.models.train.face import (
-    CANVASES,
-    Canvas,
+    KEPT,
+    MARGIN,
+    SIZE,
     Networks,
-    Painted,
-    Row,
-    Teachers,
+    Sitter,
     _colour,
-    album,
-    beside_loss,
+    arguments,
+    batches,
     collared,
     export,
-    lessons,
+    loss_of,
     make_batch,
-    moved,
     pace,
-    recast,
     sample,
     set_off,
-    tone_loss,
 )
-from revisage.models.train.mix import main
 from revisage.pipeline import geometry
 from revisage.pipeline.types import Float
 
-CANVAS = CANVASES[128]
-LIPS = [*layout.facing(layout.LIPS_INNER)[1], *layout.facing(layout.LIPS_OUTER)[1]]
+
+def sitter(shade: int = 150) -> Sitter:
+    """An average face of one colour over a smooth picture."""
+    five = ((np.asarray(FACE_TEMPLATE.points, np.float32) - 0.5) / MARGIN + 0.5) * KEPT - 0.5
+    rows, columns = (np.mgrid[:KEPT, :KEPT] + 0.5) / KEPT
+    pixels = np.stack([255 * rows, 255 * columns, 128 + 100 * np.sin(9 * rows)], axis=-1).astype(np.uint8)
+    points = standard_landmarks(five)
+    pixels[face_mask(points, KEPT, dilate=0.1) > 0] = (shade, shade * 2 // 3, shade // 2)
+    return Sitter(pixels, points, reenact.face_of(pixels, points))
 
 
-def painted_shape(row: Row) -> Float:
-    """(133, 2) where a row's face is to be painted, in its pixels."""
-    upright = geometry.align(layout.five_points(row.landmarks), landmarks.TEMPLATE, landmarks.SIZE)
-    return geometry.transform(row.points * landmarks.SIZE - 0.5, geometry.invert(upright))
+def points_of() -> Float:
+    return standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32) * SIZE - 0.5)
 
 
-@pytest.fixture
-def lent() -> Row:
-    artist = Artist(appearance())
-    row = sample(sitter(CANVAS), artist, CANVAS, np.random.default_rng(3))
-    return recast(row, np.ones(CODE, np.float32), artist)
+def test_a_portrait_must_come_back_as_it_was_wherever_its_face_was_removed() -> None:
+    row = sample(sitter(), np.random.default_rng(3))
+    np.testing.assert_array_equal(row.wanted, row.picture)
+    assert ((row.weight > 0) == (row.mask > 0)).all()
+    beside = row.mask == 0
+    np.testing.assert_array_equal(row.removed[beside], row.picture[beside])
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_pixels_of_a_frame_are_found_a_frame_later_even_on_lips_that_moved(lent: Row, seed: int) -> None:
-    later, went = moved(lent, Artist(appearance()), CANVAS, np.random.default_rng(seed))
-    before, after = painted_shape(lent), painted_shape(later)
-    cells = np.clip(np.round(before).astype(int), 0, CANVAS.size - 1)
-    found = ((went + 1) * CANVAS.size - 1)[cells[:, 1], cells[:, 0]] / 2
-    apart = np.linalg.norm(found - after, axis=1)
-    assert np.median(apart) < 1.0, "half a pixel by rounding, and what landmarks err"
-    assert np.median(apart[LIPS]) < 1.5
+def test_somebody_elses_face_must_stay_and_so_must_what_is_beside_it() -> None:
+    rng = np.random.default_rng(3)
+    dark, pale = sitter(60), sitter(220)
+    marked = pale.face.detail.copy()
+    marked[110:120] *= 0.3  # a stripe across the nose
+    other = Sitter(pale.pixels, pale.landmarks, reenact.Face(marked, *_rest(pale.face)))
+    row, plain = (sample(dark, rng, one, augment=False) for one in (other, pale))
+    beside = row.mask == 0
+    np.testing.assert_array_equal(row.wanted[beside], row.picture[beside])
+    core = row.weight > 0.4
+    assert core.any() and not (core & beside).any()
+    assert np.abs(row.wanted.astype(int) - plain.wanted)[core].max() > 15, "the stripe is wanted"
+    inside = cv2.erode(core.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    assert abs(float(plain.wanted[inside].mean()) - float(row.picture[inside].mean())) < 12, "in the portrait's tone"
 
 
-def test_mouths_open_and_close_from_one_frame_to_the_next_and_nothing_else_does(lent: Row) -> None:
-    changes = []
-    for seed in range(40):
-        later, _ = moved(lent, Artist(appearance()), CANVAS, np.random.default_rng(seed))
-        shape = np.vstack([painted_shape(later), later.landmarks[layout.EYE_CENTRES]])
-        first = np.vstack([painted_shape(lent), lent.landmarks[layout.EYE_CENTRES]])
-        changes.append([layout.mouth_opening(shape) - layout.mouth_opening(first),
-                        layout.eye_opening(shape) - layout.eye_opening(first)])  # fmt: skip
-    mouth, eyes = np.array(changes).T
-    assert mouth.max() > 0.02 and mouth.std() > 2 * eyes.std()
-    assert abs(eyes.mean()) < 0.01
+def _rest(face: reenact.Face) -> tuple[object, ...]:
+    return (face.sharpness, face.warmth, face.points, face.eyes, face.proportions, face.mouth)
+
+
+def test_tone_is_shown_to_most_and_not_to_all() -> None:
+    rng = np.random.default_rng(0)
+    greys = [(sample(sitter(), rng).removed[64, 64] == 128).all() for _ in range(60)]
+    assert 0.05 < np.mean(greys) < 0.5
+
+
+def test_one_step_learns(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    nets = Networks((32, 32, 32), width=8)
+    args = arguments(["--portraits", str(tmp_path), "--start", str(tmp_path)])
+    batch = next(batches([sitter(s) for s in range(60, 220, 20)], 2, 1, seed=0))
+    assert len(batch.wanted) == 3
+    optimizer = torch.optim.Adam(nets.parameters(), 2e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = loss_of(nets, batch, args)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-3:]) < 0.8 * losses[0]
+
+
+def test_use_loads_what_training_exports(tmp_path: Path) -> None:
+    export(Networks((32, 32, 32), width=8), tmp_path)
+    tiny_cast(tmp_path / "cast")
+    generator = load_generator(str(tmp_path), device=choose_device("cpu"), batch_size=1)
+    grey, mask = np.full((SIZE, SIZE, 3), 128, np.uint8), np.full((SIZE, SIZE), 255, np.uint8)
+    code, noise = np.zeros(generator.code_size, np.float32), np.zeros(generator.noise_shape, np.float32)
+    (picture,) = generator.generate([FaceRequest(grey, mask, points_of(), code, noise)])
+    assert picture.shape == (SIZE, SIZE, 3)
+
+
+def test_what_training_shows_is_what_use_shows(tmp_path: Path) -> None:
+    export(Networks((32, 32, 32), width=8), tmp_path)
+    tiny_cast(tmp_path / "cast")
+    generator = load_generator(str(tmp_path), device=choose_device("cpu"), batch_size=1)
+    one = sitter()
+    family = generator.family
+    code, noise = np.zeros(generator.code_size, np.float32), np.zeros(generator.noise_shape, np.float32)
+    face = family.face(FaceRequest(one.pixels, one.pixels[..., 0], one.landmarks, code, noise))  # type: ignore[attr-defined]
+    row = sample(one, np.random.default_rng(0), Sitter(one.pixels, one.landmarks, face), augment=False)
+
+    matrix = geometry.align(layout.five_points(one.landmarks), FACE_TEMPLATE, SIZE)
+    points = geometry.transform(one.landmarks, matrix)
+    light = tone.read(row.picture, points)
+    assert light is not None
+    request = FaceRequest(row.removed, row.mask, points, code, noise, light)
+    seen, look = family.conditions([request])  # type: ignore[attr-defined]
+    batch = make_batch([row])
+    torch.testing.assert_close(seen[:, :3], batch.removed, atol=0.03, rtol=0)
+    torch.testing.assert_close(seen[:, 3:4], batch.mask * 2 - 1)
+    torch.testing.assert_close(seen[:, 4:], batch.drawing, atol=0.05, rtol=0)
+    assert (look - batch.look).abs().mean() < 0.02
 
 
 def test_a_rate_rises_stays_and_falls_to_nothing() -> None:
@@ -92,46 +142,9 @@ def test_a_rate_rises_stays_and_falls_to_nothing() -> None:
     assert pace(500, 1.0, 0.0) == 1.0, "without a fall"
 
 
-def lent_scene(lent: Row) -> Painted:
-    """One portrait, the same painted as somebody else, and that a frame later; painted as filmed."""
-    own = sample(sitter(CANVAS), Artist(appearance()), CANVAS, np.random.default_rng(3))
-    later, _ = moved(lent, Artist(appearance()), CANVAS, np.random.default_rng(1))
-    batch = make_batch([own, lent, later])
-    return Painted(batch, batch.clean.clone(), batch.clean.clone(), CANVAS.alpha(batch.mask), 1)
-
-
-def test_a_face_painted_as_somebody_else_keeps_the_light_on_it_and_what_is_beside_it(lent: Row) -> None:
-    made = lent_scene(lent)
-    assert tone_loss(made) < 1e-6 and beside_loss(made) < 1e-6
-    drawn = (made.batch.look[1] != 0).any(dim=0) | (made.batch.look[0] != 0).any(dim=0)
-    beside = (made.alpha[1, 0] > 0) & ~drawn
-    assert beside.sum() > 200
-    made.picture[1, :, beside] += 0.3
-    assert tone_loss(made) < 1e-6, "what is beside the face makes up for nothing"
-    assert beside_loss(made) == pytest.approx(0.3 + 0.3**2, abs=0.02)
-
-
-def test_a_face_that_is_too_dark_counts_as_such(lent: Row) -> None:
-    made = lent_scene(lent)
-    made.picture[1, :, (made.batch.look[1] != 0).any(dim=0)] -= 0.3
-    assert tone_loss(made) > 0.005
-    assert beside_loss(made) < 1e-6
-
-
-def test_a_seam_falls_off_around_what_is_painted() -> None:
-    mask = torch.zeros(1, 1, 128, 128)
-    mask[..., 40:88, 40:88] = 1
-    alpha = CANVAS.alpha(mask)
-    assert (alpha[mask > 0] == 1).all()
-    row = alpha[0, 0, 64, 88:100]
-    assert (row.diff() <= 0).all() and 0 < row[3] < 1
-    assert row[7:].max() == 0, "six pixels are as wide as in use"
-    assert CANVASES[256].alpha(mask)[0, 0, 64, 98] > 0 == CANVASES[256].alpha(mask)[0, 0, 64, 101]
-
-
 def test_surroundings_change_their_brightness_and_skin_does_not() -> None:
     y, x = np.mgrid[:128, :128]
-    points = sample(sitter(CANVAS), Artist(appearance()), CANVAS, np.random.default_rng(3), augment=False).landmarks
+    points = points_of()
     picture = np.full((128, 128, 3), (90, 120, 60), np.uint8)
     skin = (x - 64) ** 2 + (y - 64) ** 2 < 45**2
     neck = (y > 110) & (abs(x - 64) < 15)
@@ -160,72 +173,17 @@ def test_colours_are_louder_and_quieter_warmer_and_colder_than_in_the_portrait()
     assert np.quantile(warmth, 0.05) < 0.02 and np.quantile(warmth, 0.95) > 0.14, "0.1 in the portrait"
 
 
-def test_two_folders_mix_into_one_that_loads(tmp_path: Path) -> None:
-    canvas = Canvas(64, 4, (32, 32, 32), width=8)
-    nets = [Networks(canvas), Networks(canvas)]
-    for name, net in zip("ab", nets, strict=True):
-        export(net, appearance(), tmp_path / name)
-    main([str(tmp_path / "a"), str(tmp_path / "b"), "--share", "0.25", "--out", str(tmp_path / "mixed")])
-    made = UNet2DModel.from_pretrained(tmp_path / "mixed/unet").state_dict()
-    for name, value in made.items():
-        a, b = (net.unet.state_dict()[name] for net in nets)
-        torch.testing.assert_close(value, 0.75 * a + 0.25 * b, atol=2e-3, rtol=2e-3)
-    load_generator(str(tmp_path / "mixed"), device=choose_device("cpu"), batch_size=1)
-    export(Networks(Canvas(64, 4, (32, 32, 64), width=8)), appearance(), tmp_path / "other")
-    with pytest.raises(ValueError, match="not of one training"):
-        main([str(tmp_path / "a"), str(tmp_path / "other"), "--out", str(tmp_path / "no")])
-
-
-class Colours(torch.nn.Module):
-    """In place of a recognizer: takes people for the colours of their pictures' quarters."""
-
-    def person(self, crops: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.adaptive_avg_pool2d(crops, 2).flatten(1)
-
-
-def test_a_lent_face_is_to_be_taken_for_whom_it_was_mixed_of() -> None:
-    people = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)).round() * 2 - 1
-    people = torch.nn.functional.interpolate(people[..., :2, :2], size=(16, 16))
-    teachers = Teachers(Colours(), CANVASES[128], people)  # type: ignore[arg-type]
-    who = torch.eye(6)[[2, 4]]
-    right, wrong = (teachers.person_loss(people[rows], who) for rows in ([2, 4], [4, 2]))
-    assert right < 0.5 < wrong
-    mixed = torch.tensor([[0.5, 0.5, 0, 0, 0, 0]])
-    assert teachers.person_loss((people[:1] + people[1:2]) / 2, mixed) < teachers.person_loss(people[2:3], mixed)
-
-
-def test_portraits_are_found_for_the_looks_and_others_refused() -> None:
-    model = appearance()
-    artist = Artist(model)
-    sitters = [replace(sitter(CANVAS), code=look.numpy(), pixels=np.full_like(sitter(CANVAS).pixels, 20 * i))
-               for i, look in enumerate(model.people)]  # fmt: skip
-    order = np.random.default_rng(0).permutation(len(sitters))
-    crops = album([sitters[i] for i in order], model, artist, CANVAS)
-    np.testing.assert_allclose((crops.mean((1, 2, 3)) + 1) * 127.5, 20 * np.arange(len(sitters)), atol=0.1)
-    with pytest.raises(SystemExit, match="other portraits"):
-        album(sitters[1:], model, artist, CANVAS)
-
-
-def test_a_lesson_says_of_whom_lent_faces_are_mixed() -> None:
-    artist = Artist(appearance())
-    lesson = next(lessons([sitter(CANVAS)] * 3, artist, CANVAS, size=2, lent=1, seed=0))
-    assert len(lesson.batch.clean) == 4 and lesson.went.shape == (1, 128, 128, 2)
-    assert lesson.who.shape == (1, len(appearance().people)) and lesson.who.sum() == pytest.approx(1)
-    assert (lesson.batch.look[2] - lesson.batch.look[0]).abs().max() > 0.1
-
-
-@pytest.mark.parametrize("canvas", list(CANVASES.values()), ids=str)
-def test_collars_reach_the_chin_and_leave_the_face_alone(canvas: Canvas) -> None:
-    row = sample(sitter(canvas), Artist(appearance()), canvas, np.random.default_rng(3), augment=False)
-    chin, mouth = row.landmarks[layout.OVAL, 1].max(), row.landmarks[layout.LIPS_OUTER, 1].max()
+def test_collars_reach_the_chin_and_leave_the_face_alone() -> None:
+    row, landmarks = sample(sitter(), np.random.default_rng(3), augment=False), points_of()
+    chin, mouth = landmarks[layout.OVAL, 1].max(), landmarks[layout.LIPS_OUTER, 1].max()
     shades = []
     for seed in range(30):
-        dressed = collared(row.picture, row.landmarks, np.random.default_rng(seed))
+        dressed = collared(row.picture, landmarks, np.random.default_rng(seed))
         changed = np.abs(dressed.astype(int) - row.picture).max(-1) > 8
-        middle = changed[:, canvas.size // 2]
+        middle = changed[:, SIZE // 2]
         assert not changed[: round(float(mouth))].any()
         assert not middle[: round(float(chin))].any()
-        below = round(float(chin + 0.5 * layout.interocular(row.landmarks)))
+        below = round(float(chin + 0.5 * layout.interocular(landmarks)))
         assert middle[below:].mean() > 0.7, "no neck is left to be seen"
         shades.append(dressed[-1].mean())
     assert np.min(shades) < 40 and np.max(shades) > 150

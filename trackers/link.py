@@ -580,8 +580,12 @@ def _seen(sighting: Sighting, film: _Film) -> TrackedFace:
     there = filmed(sighting, film.camera[sighting.frame])
     found, box = there.detection, _inside(there.detection.box, film)
     if not sighting.looked:
-        return TrackedFace(sighting.frame, box, found.points, Origin.INTERPOLATED, 0.0, sighting.landmarks, sighting.tone)
-    return TrackedFace(sighting.frame, box, found.points, Origin.DETECTED, found.score, sighting.landmarks, sighting.tone)
+        return TrackedFace(
+            sighting.frame, box, found.points, Origin.INTERPOLATED, 0.0, sighting.landmarks, sighting.tone
+        )
+    return TrackedFace(
+        sighting.frame, box, found.points, Origin.DETECTED, found.score, sighting.landmarks, sighting.tone
+    )
 
 
 def _guessed(frame: int, box: Box, points: Float, origin: Origin, film: _Film) -> TrackedFace:

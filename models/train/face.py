@@ -188,7 +188,14 @@ def sample(sitter: Sitter, rng: np.random.Generator, other: Sitter | None = None
 
 
 def _own(
-    face: Face, picture: Image, points: Float, mask: Gray, surface: Float | None, rng: np.random.Generator, *, augment: bool
+    face: Face,
+    picture: Image,
+    points: Float,
+    mask: Gray,
+    surface: Float | None,
+    rng: np.random.Generator,
+    *,
+    augment: bool,
 ) -> Row:
     """The portrait itself is wanted, whatever its face has been through."""
     drawn = reenact.draw(face, _amiss(points, rng) if augment else points, SIZE).detail
@@ -199,7 +206,14 @@ def _own(
 
 
 def _lent(
-    face: Face, picture: Image, points: Float, mask: Gray, surface: Float | None, rng: np.random.Generator, *, augment: bool
+    face: Face,
+    picture: Image,
+    points: Float,
+    mask: Gray,
+    surface: Float | None,
+    rng: np.random.Generator,
+    *,
+    augment: bool,
 ) -> Row:
     """Somebody else's face, lit by the portrait's tone, is wanted on the face; beside it what was there; between, that
     the one becomes the other is the network's business."""
@@ -399,7 +413,7 @@ def paint(nets: Networks, batch: Batch, noise: Tensor, steps: int = STEPS) -> Te
 
 
 def contact_sheet(nets: Networks, held_out: Sequence[Sitter], path: Path) -> None:
-    """Rows: held-out people. Columns: as they are, removed, own face, two others' drawn and painted, one without tone."""
+    """Rows: held-out people. Columns: as they are, removed, own face, two others' drawn and painted."""
     rng = np.random.default_rng(1)
     people = held_out[:: max(1, len(held_out) // 10)][:10]
     noise = torch.randn((1, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(1)).expand(len(people), -1, -1, -1)

@@ -37,7 +37,7 @@ from revisage.pipeline.evaluation.evaluate import evaluate, pairs_of
 from revisage.pipeline.evaluation.evidence import EvaluateOptions, Laboratory
 from revisage.pipeline.evaluation.films import save_strip
 from revisage.pipeline.evaluation.judges import Judges, Seen
-from revisage.pipeline.evaluation.portraits import Sitter, blurred, finished, numbered, paint, request, seat
+from revisage.pipeline.evaluation.portraits import Sitter, blurred, cast, paint, seat
 from revisage.pipeline.evaluation.report import as_json, rows
 from revisage.pipeline.run import JobOptions
 from revisage.pipeline.types import Float, Image
@@ -84,7 +84,7 @@ class Score:
     kid_dlib: float  # the same on dlib's 128 numbers
     kid_dlib_blur: float
     kid_dlib_originals: float
-    seconds_per_face: float  # of the generator alone
+    seconds_per_face: float  # with all that makes a face, but for finding it
 
 
 def score(sitters: Sequence[Sitter], generator: FaceGenerator, judges: Judges, keys: int, name: str) -> Score:
@@ -116,13 +116,10 @@ def _look(judges: Judges, pictures: Sequence[Image], sitters: Sequence[Sitter]) 
 def _painted(sitters: Sequence[Sitter], key: int, generator: FaceGenerator) -> tuple[list[Image], float]:
     """Everybody under one of their keys, and the seconds that the generator took."""
     faces = [key if key < SHARED else 100 * (person + 1) + key for person in range(len(sitters))]
-    requests = [
-        request(sitter, numbered(face, generator), generator.size) for sitter, face in zip(sitters, faces, strict=True)
-    ]
+    likenesses = [cast(sitter, face, generator) for sitter, face in zip(sitters, faces, strict=True)]
     began = time.perf_counter()
-    crops = generator.generate(requests)
-    seconds = time.perf_counter() - began
-    return [finished(sitter, crop) for sitter, crop in zip(sitters, crops, strict=True)], seconds
+    pictures = paint(sitters, likenesses, generator)
+    return pictures, time.perf_counter() - began
 
 
 def _same(distance: Float) -> float:
@@ -216,7 +213,7 @@ def contact_sheet(sitters: Sequence[Sitter], generator: FaceGenerator, keys: int
     """Rows: held-out people. Columns: the original, what the model sees, then one key each."""
     shown = sitters[:: max(1, len(sitters) // SHEET_PEOPLE)][:SHEET_PEOPLE]
     columns = [[s.picture for s in shown], [_veiled(s) for s in shown]]
-    columns += [paint(shown, [numbered(number, generator)] * len(shown), generator) for number in range(keys)]
+    columns += [paint(shown, [cast(s, number, generator) for s in shown], generator) for number in range(keys)]
     return np.vstack([np.hstack([_portrait(c[i], s) for c in columns]) for i, s in enumerate(shown)])
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -15,9 +16,12 @@ import numpy as np
 from revisage.models.base import Detector, FaceGenerator, FaceRequest, Landmarker
 from revisage.models.latents import identity_code, standard_normal
 from revisage.pipeline import composite
+from revisage.pipeline.actors import assign
+from revisage.pipeline.analyze import tone_of
 from revisage.pipeline.composite import Likeness, PlacedFace
+from revisage.pipeline.matte import Mattes
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, blend, pixel_format
-from revisage.pipeline.types import Float, Image, Origin, TrackedFace
+from revisage.pipeline.types import Float, Image, Origin, Plan, Track, TrackedFace, VideoInfo
 
 LARGEST = 512  # pictures are scaled down to this longest side
 
@@ -28,6 +32,7 @@ class Sitter:
 
     picture: Image
     face: PlacedFace
+    tracked: TrackedFace
     landmarks: Float  # (135, 2) in pixels of the picture
     covered: Mask  # (H, W), where the face may be: what the generator does not see
     hidden: Mask  # (H, W), every pixel that a new face changes
@@ -43,28 +48,47 @@ def seat(picture: Image, detector: Detector, landmarker: Landmarker, generator: 
     if best is None:
         return None
     ((landmarks, _),) = landmarker.locate(picture, [best.points])
-    face = TrackedFace(0, best.box, best.points, Origin.DETECTED, best.score, landmarks)
+    light = tone_of(picture, landmarks)
+    face = TrackedFace(0, best.box, best.points, Origin.DETECTED, best.score, landmarks, light)
     placed = composite.place(1, face, generator.template, generator.size, _format(), width, height)
     if placed is None:
         return None
+    placed = Mattes().trimmed(placed, picture, 0.0, _format())
     covered = composite.covered_pixels([placed], _format(), width, height)
-    return Sitter(picture, placed, landmarks, covered, composite.hidden_pixels([placed], width, height))
+    hidden = composite.hidden_pixels([placed], width, height)
+    return Sitter(picture, placed, face, landmarks, covered, hidden)
 
 
 def numbered(number: int, generator: FaceGenerator) -> Likeness:
     """Face number `number`. SHAKE-256 stands in for the vault's streams: a number is no secret."""
+    noise = standard_normal(lambda count: _stream(number, "noise", count), generator.noise_shape)
+    return Likeness(_code(number, 0, generator.code_size), noise)
 
-    def stream(purpose: str, count: int) -> bytes:
-        return hashlib.shake_256(f"revisage test face {number} {purpose}".encode()).digest(count)
 
-    code = identity_code(lambda count: stream("identity", count), generator.code_size)
-    return Likeness(code, standard_normal(lambda count: stream("noise", count), generator.noise_shape))
+def _code(number: int, draw: int, size: int) -> Float:
+    return identity_code(lambda count: _stream(number, f"identity {draw}" if draw else "identity", count), size)
+
+
+def _stream(number: int, purpose: str, count: int) -> bytes:
+    return hashlib.shake_256(f"revisage test face {number} {purpose}".encode()).digest(count)
+
+
+def cast(sitter: Sitter, number: int, generator: FaceGenerator) -> Likeness:
+    """Face number `number` as a film would be cast with it: of its draws the first whose actor fits the sitter."""
+    track = Track(1, (sitter.tracked,))
+    likeness = numbered(number, generator)
+    height, width = sitter.picture.shape[:2]
+    info = VideoInfo(width, height, Fraction(1), "gbrp", 1, "")
+    plan = assign(Plan(info, (track,), ""), lambda t: _code(number, t.draw, generator.code_size), generator.cast)
+    return replace(likeness, code=_code(number, plan.tracks[0].draw, generator.code_size))
 
 
 def paint(sitters: Sequence[Sitter], likenesses: Sequence[Likeness], generator: FaceGenerator) -> list[Image]:
     """Every sitter with their likeness, whole pictures."""
     requests = [request(sitter, who, generator.size) for sitter, who in zip(sitters, likenesses, strict=True)]
-    return [finished(sitter, face) for sitter, face in zip(sitters, generator.generate(requests), strict=True)]
+    rough = generator.generate(requests)
+    rows = zip(sitters, requests, rough, strict=True)
+    return [finished(sitter, generator.finish(r, crop, composite.side_for(sitter.face))) for sitter, r, crop in rows]
 
 
 def request(sitter: Sitter, who: Likeness, size: int) -> FaceRequest:
