@@ -87,7 +87,7 @@ def to_lab(linear: Float) -> Float:
     xyz = np.asarray(linear, np.float64) @ _TO_XYZ.T / _WHITE
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     lab = [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])]
-    return np.stack(lab, -1).astype(np.float32)
+    return np.asarray(np.stack(lab, -1), np.float32)
 
 
 def to_rgb(lab: Float) -> Float:
@@ -172,7 +172,7 @@ def without_shine(linear: Float, skin: Gray) -> Float:
     size = linear.shape[0]
     around = luminance(spread_skin(linear, skin, 0.05 * size))
     fine = luminance(cv2.GaussianBlur(linear, (0, 0), 0.004 * size))
-    over = fine / np.maximum(around, 1e-4)
+    over = fine / np.maximum(around, 1e-3)
     kept = np.where(over > _SHINE, (_SHINE + (over - _SHINE) * _SHINE_KEPT) / over, 1).astype(np.float32)
     soft = cv2.GaussianBlur((skin > 0).astype(np.float32), (0, 0), 0.006 * size)
     return np.asarray(linear * (1 + (kept - 1) * soft)[..., None], np.float32)
@@ -182,7 +182,7 @@ def harmonics(normal: Float) -> Float:
     """(…, 3) unit normals -> (…, HARMONICS)."""
     x, y, z = np.moveaxis(normal, -1, 0)
     terms = [np.ones_like(x), x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1]
-    return np.stack(terms, -1).astype(np.float32)
+    return np.asarray(np.stack(terms, -1), np.float32)
 
 
 def normals(mesh: Float, surface: Surface, size: int) -> Float:
