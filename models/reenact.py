@@ -273,7 +273,7 @@ def _with_rim(landmarks: Float) -> Float:
     points = landmarks[: layout.EYE_CENTRES.start]
     oval = landmarks[layout.OVAL]
     centre = oval.mean(0)
-    return np.concatenate([points, centre + RIM * (oval - centre)]).astype(np.float32)
+    return np.asarray(np.concatenate([points, centre + RIM * (oval - centre)]), np.float32)
 
 
 @lru_cache(maxsize=1)

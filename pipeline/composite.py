@@ -71,12 +71,16 @@ def place(
     width: int,
     height: int,
     shape: Shape = FACE,
+    margins: geometry.Margins | None = None,
 ) -> PlacedFace | None:
-    """Where `face` lies in a picture of `width` x `height` and in its crop of side `size`; None when it is outside."""
+    """Where `face` lies in a picture of `width` x `height` and in its crop of side `size`; None when it is outside.
+
+    `margins`: how far the cover goes beyond what bounds the face; by how exactly that is known where none are given.
+    """
     landmarks, matrix, unit = _laid_out(face, template, size)
     left = left_as_filmed(landmarks, shape)
     region = geometry.face_region(
-        outline(landmarks, shape), face.box, unit, fmt, width, height, left=left, margins=_margins(face)
+        outline(landmarks, shape), face.box, unit, fmt, width, height, left=left, margins=margins or _margins(face)
     )
     if region is None:
         return None
@@ -91,18 +95,25 @@ def place_all(
     width: int,
     height: int,
     shape: Shape = FACE,
+    margins: geometry.Margins | None = None,
 ) -> tuple[PlacedFace, ...]:
     """`place` for all `faces` of one frame, without those that lie outside."""
-    placed = (place(track.id, face, template, size, fmt, width, height, shape) for track, face in faces)
+    placed = (place(track.id, face, template, size, fmt, width, height, shape, margins) for track, face in faces)
     return tuple(face for face in placed if face is not None)
 
 
 def placed_rect(
-    face: TrackedFace, template: CropTemplate, fmt: PixelFormat, width: int, height: int, shape: Shape = FACE
+    face: TrackedFace,
+    template: CropTemplate,
+    fmt: PixelFormat,
+    width: int,
+    height: int,
+    shape: Shape = FACE,
+    margins: geometry.Margins | None = None,
 ) -> Rect | None:
     """The rectangle of `place`, without drawing anything; None when it is outside."""
     landmarks, _, unit = _laid_out(face, template, 1)
-    outer = geometry.region_rect(outline(landmarks, shape), face.box, unit, _margins(face))
+    outer = geometry.region_rect(outline(landmarks, shape), face.box, unit, margins or _margins(face))
     rect = align_rect(outer, fmt, width, height)
     return rect if rect.width > 0 and rect.height > 0 else None
 

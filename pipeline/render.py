@@ -25,6 +25,7 @@ from revisage.pipeline.composite import Likeness, PlacedFace, covered_pixels, hi
 from revisage.pipeline.convey import Carrying, Specimen, read_back
 from revisage.pipeline.errors import DamagedMediaError
 from revisage.pipeline.expression import expressive
+from revisage.pipeline.geometry import ROUGH
 from revisage.pipeline.likeness import likeness_of, veil_of
 from revisage.pipeline.matte import Mattes
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
@@ -163,6 +164,8 @@ class _Job:
         self.by_frame = Plan(plan.video, self.tracks, plan.detector).by_frame()
         self.known = {track.id: track for track in self.tracks}
         self.mattes = Mattes()
+        # Pixels can carry only what is replaced: the seam around a face takes a good part of it.
+        self.margins = None if options.carry is None else ROUGH
         self.frames = self.faces = 0
         self.failures: list[str] = []
         self.carried: dict[tuple[int, int], list[Json]] = {}  # (track, frame) -> how its pixels carry it
@@ -263,7 +266,7 @@ class _Job:
 
     def _picture(self, frame: Frame) -> Picture:
         template, size, seen = self.method.template, self.method.size, self.by_frame.get(frame.index, ())
-        faces = place_all(seen, template, size, self.fmt, self.width, self.height, self.plan.shape)
+        faces = place_all(seen, template, size, self.fmt, self.width, self.height, self.plan.shape, self.margins)
         seconds = float((self.plan.pts[frame.index] - self.plan.pts[0]) * self.time_base)
         if any(face.tone is not None for face in faces) and self.options.carry is None:
             shown = frame.rgb()
@@ -310,7 +313,7 @@ class _Job:
             rects: dict[int, Rect] = {}
             for track, face in self.by_frame[frame]:
                 template, size = self.method.template, (self.width, self.height)
-                rect = placed_rect(face, template, self.fmt, *size, self.plan.shape)
+                rect = placed_rect(face, template, self.fmt, *size, self.plan.shape, self.margins)
                 if rect is not None:
                     rects[track.id] = rect
             if (shared := _shared(list(rects.values()))) is not None:

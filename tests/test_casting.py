@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from test_render import (  # type: ignore[import-not-found]
 from revisage.models.base import FaceRequest, Recognizer
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.pipeline import casting, geometry
+from revisage.pipeline.actors import candidates
 from revisage.pipeline.casting import DRAWS, MARGIN, cast
+from revisage.pipeline.composite import Likeness
 from revisage.pipeline.likeness import likeness_of
 from revisage.pipeline.media import open_video
 from revisage.pipeline.protect import Diffusion
@@ -54,6 +57,7 @@ class Shade:
 
 def tried(source: Path, plan: Plan, recognizer: Recognizer, generator: PaintedFace | None = None) -> Plan:
     method = Diffusion(generator or PaintedFace())
+
     def likeness(track: Track) -> Likeness:
         return likeness_of(ACCESS.secret, track, method)
 

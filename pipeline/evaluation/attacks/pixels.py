@@ -27,6 +27,7 @@ from revisage.pipeline.evaluation import measures
 from revisage.pipeline.evaluation.films import Watched
 from revisage.pipeline.evaluation.portraits import Sitter
 from revisage.pipeline.evaluation.report import Attack
+from revisage.pipeline.geometry import ROUGH
 from revisage.pipeline.media import open_video
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, blend, to_rgb
 from revisage.pipeline.types import CropTemplate, Float, Image, Plan
@@ -129,7 +130,7 @@ def shots_of(clip: Path, plan: Plan, track: Watched, template: CropTemplate, siz
             if frame.index not in chosen or face is None or face.landmarks is None:
                 continue
             fmt, planes = video.pix_fmt, [plane.copy() for plane in frame.planes]
-            placed = place(track.track, face, template, size, fmt, video.width, video.height)
+            placed = place(track.track, face, template, size, fmt, video.width, video.height, margins=ROUGH)
             if placed is None:
                 continue
             (carriage,) = carrying.lay_out([placed], fmt, video.width, video.height, size)
