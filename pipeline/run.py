@@ -450,7 +450,7 @@ class _Rendering:
         """New faces that do not look like the old ones."""
 
         def likeness(track: Track) -> Likeness:
-            return likeness_of(self.access.secret, track, method)
+            return likeness_of(self.access.faces, track, method)
 
         return cast(self.source, plan, likeness, method=method, recognizer=recognizer, progress=self.progress)
 
