@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from revisage.pipeline.report import Moment, TrackSummary
     from revisage.pipeline.run import JobOptions, JobReport, KeyRing, Workshop
     from revisage.pipeline.types import Progress
-    from revisage.pipeline.vault.keys import SecretKey, TrackKey
+    from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
+    from revisage.pipeline.verification.expected import Expected
     from revisage.pipeline.verification.report import Report, Span
 
 METHODS = ("diffusion", "blur", "mosaic", "solid")  # as pipeline/protect.py has them, which imports too much
@@ -366,6 +367,47 @@ def _job_options(chosen: dict[str, Any]) -> JobOptions:
     return JobOptions(**(chosen | {"index": chosen["index"] != "off"}))
 
 
+_signer_option = click.option(
+    "--signer",
+    "signers",
+    multiple=True,
+    metavar="SIGNER",
+    help="Whose signature to believe: signer1…, as keygen and inspect print it (repeatable).",
+)
+
+
+def _signers(texts: Sequence[str]) -> tuple[Signer, ...]:
+    from revisage.pipeline.vault.keys import parse_signer
+
+    return tuple(parse_signer(text) for text in texts)
+
+
+def _authenticity_line(authenticity: str, signer: str | None, version: int) -> str:
+    """Who made an index, as far as anybody can tell."""
+    if version == 1:
+        return "unsigned, format 1: made by a holder of the key or by another recipient, which cannot be told apart"
+    return {
+        "owner": f"signed with this very key ({signer})",
+        "known": f"signed by a known signer ({signer})",
+        "unknown": f"signed by {signer}, whom neither the key file nor --signer names",
+        "unsigned": "unsigned: anybody who has a public key of yours may have made it",
+    }[authenticity]
+
+
+def _warn_of_index(authenticity: str, signer: str | None, version: int, *, granted: bool) -> None:
+    """What a user must know who relies on an index."""
+    if authenticity in ("unknown", "unsigned"):
+        _complain(f"warning: the index is {_authenticity_line(authenticity, signer, version)}")
+    if version == 1 and granted:
+        _complain(f"warning: {_GRANTED_1}")
+
+
+_GRANTED_1 = (
+    "in format 1 a track key opens every run of the same video under the same key, whoever that run was for; "
+    "anonymize the video again and grant from that index"
+)
+
+
 def _read_key(path: Path) -> SecretKey | TrackKey:
     """Asks for a passphrase where the file has one, warns where others can read it."""
     from revisage.pipeline.vault.keys import read_key
@@ -410,13 +452,15 @@ def keygen(output: Path, passphrase: bool, as_json: bool) -> None:
     from revisage.pipeline.vault.keys import write_secret_key
 
     secret = click.prompt("passphrase", hide_input=True, confirmation_prompt=True, err=True) if passphrase else None
-    public = write_secret_key(output, secret)
+    key = write_secret_key(output, secret)
+    public, signer = str(key.recipient), str(key.owner.signer)
     _tell(
         as_json,
-        {"key": output, "public_key": public},
+        {"key": output, "public_key": public, "signer": signer},
         [
             f"secret key  {output}  (keep a copy: nothing can be undone without it)",
             f"public key  {public}",
+            f"signer      {signer}  (what you make is signed so; give it to those who get your videos)",
             f"next        revisage anonymize IN -o OUT --key {output}",
         ],
     )
@@ -442,9 +486,13 @@ def grant(file: Path, key_file: Path, track: int, output: Path, as_json: bool) -
 
     index = _index_of(file)
     with open_index(index) as reader:
-        track_key = reader.unlock(_read_key(key_file)).grant(track)
+        unlocked = reader.unlock(_read_key(key_file))
+        track_key = unlocked.grant(track)
         comments = [f"track {track} of video {reader.video_id}"]
-    write_track_key(output, track_key, comments)
+        trusted = unlocked.signer if unlocked.authenticity in ("owner", "known") else None
+        who = str(unlocked.signer) if unlocked.signer else None
+        _warn_of_index(unlocked.authenticity, who, reader.version, granted=True)
+    write_track_key(output, track_key, comments, trusted)
     _tell(
         as_json,
         {"key": output, "track": track, "index": index, "public_key": str(track_key.recipient)},
@@ -694,12 +742,14 @@ def _job_lines(report: JobReport, sealed: str) -> list[str]:
 @cli.command()
 @click.argument("file", type=_PATH)
 @click.option("--key", "key_file", type=_PATH, metavar="KEY", help="Secret key or track key.")
+@_signer_option
 @_json_option
-def inspect(file: Path, key_file: Path | None, as_json: bool) -> None:
+def inspect(file: Path, key_file: Path | None, signers: tuple[str, ...], as_json: bool) -> None:
     """Show what an index says, with a key or without.
 
     Without a key that is what anybody can see. FILE is the anonymized video or its index. Everything
-    shown has been checked against the index's signature.
+    shown has been checked against the index's signature. By whom it was signed is shown with a key; without one,
+    --signer asks whether it was that signer.
 
     \b
     Example:
@@ -708,15 +758,17 @@ def inspect(file: Path, key_file: Path | None, as_json: bool) -> None:
     from revisage.pipeline.vault.index import open_index
 
     index = _index_of(file)
-    key = _read_key(key_file) if key_file else None
+    key, known = _read_key(key_file) if key_file else None, _signers(signers)
     with open_index(index) as reader:
         data: dict[str, Any] = {"index": index, **reader.public(), "video": _belongs(reader, _video_of(index))}
         if key is None:
             reader.check_entries()
+            data["signer"] = next((str(signer) for signer in known if reader.signed_by(signer)), None)
         else:
-            unlocked = reader.unlock(key)
+            unlocked = reader.unlock(key, known)
             unlocked.verify_all()
-            data |= {"unlocked": _unlocked(unlocked)}
+            data |= {"unlocked": _unlocked(unlocked), "signer": str(unlocked.signer) if unlocked.signer else None}
+            _warn_of_index(unlocked.authenticity, data["signer"], reader.version, granted=unlocked.document is None)
     _tell(as_json, data, _inspect_lines(data))
 
 
@@ -739,7 +791,7 @@ def _unlocked(unlocked: Any) -> dict[str, Any]:
     video = settings.video
     return {
         "opens": "everything" if unlocked.document is not None else "one track",
-        "proven": unlocked.proven,
+        "authenticity": unlocked.authenticity,
         "seal": settings.seal,
         "generator": dict(settings.generator),
         "frames": video.frames,
@@ -776,11 +828,20 @@ def _inspect_lines(data: dict[str, Any]) -> list[str]:
     lines = [*_table(["track", "person", "segments", "size", "frames", "opens"], rows)] if rows else ["no tracks"]
     lines.append(f"index  {data['index']}  ({_size(data['bytes'])}, format {data['version']}, undamaged)")
     lines.append(f"video  {match}")
+    lines.append(f"signed {_signed(data)}")
     if opened := data.get("unlocked"):
         made = " ".join(f"{key}={value}" for key, value in opened["generator"].items())
-        lines.append(f"key    opens {opened['opens']}{'; made with this very key' if opened['proven'] else ''}")
+        lines.append(f"key    opens {opened['opens']}")
         lines.append(f"made   {made} seal={opened['seal']}, {opened['width']}x{opened['height']}")
     return lines
+
+
+def _signed(data: dict[str, Any]) -> str:
+    if opened := data.get("unlocked"):
+        return _authenticity_line(opened["authenticity"], data["signer"], data["version"])
+    if not data["signed"]:
+        return _authenticity_line("unsigned", None, data["version"])
+    return f"by {data['signer']}" if data["signer"] else "yes; --key shows by whom, --signer asks for one signer"
 
 
 def _verdict(matches: bool) -> str:
@@ -815,6 +876,7 @@ def _verdict(matches: bool) -> str:
     is_flag=True,
     help="The index is lost: find the faces anew and bring back from the pixels what that allows. Slow, and weaker.",
 )
+@_signer_option
 @click.option("--model", default="revisage-face", metavar="NAME|DIR", help="What painted (--from pixels).")
 @_device_option
 @_encoding_options
@@ -829,6 +891,7 @@ def recover(
     index_file: Path | None,
     origin: str,
     without_index: bool,
+    signers: tuple[str, ...],
     model: str,
     device: str,
     codec: str | None,
@@ -852,6 +915,7 @@ def recover(
     from revisage.pipeline.recover import RecoverOptions
     from revisage.pipeline.recover import recover as from_seal
     from revisage.pipeline.run import JobOptions, carrier_for, finders_for
+    from revisage.pipeline.vault.keys import TrackKey
 
     if without_index and (origin == "seal" or index_file or persons):
         raise click.UsageError("--without-index goes with --from pixels, and with neither --index nor --person")
@@ -860,6 +924,7 @@ def recover(
     options, progress = RecoverOptions(codec, crf, overwrite), _progress()
     index = Path() if without_index else index_file or _index_of(anonymized)
     tracks = (*tracks, *_tracks_of(persons, index, key))
+    known = _signers(signers)
     files, common = (anonymized, output), _Recovering(key=key, tracks=tracks, options=options, progress=progress)
     wish = JobOptions(model=model, device=device)
     if without_index:
@@ -867,26 +932,28 @@ def recover(
 
         report = recover_lost(*files, finders=finders_for(wish), **common)
     elif origin == "seal":
-        report = from_seal(*files, index=index, **common)
+        report = from_seal(*files, index=index, known=known, **common)
     else:
         from revisage.pipeline.recover_pixels import recover_pixels
 
-        report = recover_pixels(*files, index=index, carrier=carrier_for(wish), **common)
+        report = recover_pixels(*files, index=index, carrier=carrier_for(wish), known=known, **common)
     if report.empty:
         _complain(f"warning: {report.empty} faces are not in the pixels and stay hidden; the seal may have them")
     if without_index:
         _complain("note: without the index faces were found anew; what comes back is less exact, look at it")
     elif not report.same:
         _complain("note: this is not the very video that was made, perhaps encoded again; pixels bring back less of it")
-    if not report.proven and not without_index:
-        _complain("note: this key cannot prove who made the index; a secret key that made it can")
+    if not without_index:
+        _warn_of_index(report.authenticity, report.signer, report.version, granted=isinstance(key, TrackKey))
     hidden = f"; still hidden: {_numbers(report.hidden)}" if report.hidden else ""
+    made = [f"index  {_authenticity_line(report.authenticity, report.signer, report.version)}"]
     _tell(
         as_json,
         {"output": output, **asdict(report)},
         [
             f"video  {output}",
             f"back   {_numbers(report.tracks)}, {report.faces} faces in {report.frames} frames{hidden}",
+            *([] if without_index else made),
         ],
     )
 
@@ -920,6 +987,7 @@ def _numbers(tracks: Sequence[int]) -> str:
 @click.option("--original", type=_PATH, metavar="IN", help="The video that OUT was made from.")
 @click.option("--key", "key_file", type=_PATH, metavar="KEY", help="Secret key: the index says what should be hidden.")
 @click.option("--index", "index_file", type=_PATH, metavar="FILE", help="The track index.  [default: OUT.rvx]")
+@_signer_option
 @click.option("--quick", is_flag=True, help="One look at each frame, mirrored, instead of seven; as anonymize does.")
 @click.option(
     "--recognizer",
@@ -949,6 +1017,7 @@ def verify_video(
     original: Path | None,
     key_file: Path | None,
     index_file: Path | None,
+    signers: tuple[str, ...],
     quick: bool,
     recognizer: str,
     detector: str,
@@ -981,10 +1050,12 @@ def verify_video(
         raise click.UsageError("nothing to compare with: give --original IN, or --key KEY and the index, or both")
     if sheet is not None:
         check_sheet(sheet, overwrite=overwrite)
-    plan, same = None, None
+    found = None
     if key_file is not None:
-        plan, same = read_plan(index_file or _index_of(output), _read_key(key_file), output, original)
-    if same is False:
+        key, known = _read_key(key_file), _signers(signers)
+        found = read_plan(index_file or _index_of(output), key, output, original, known)
+        _warn_of_index(found.authenticity, found.signer, found.version, granted=False)
+    if found is not None and not found.same:
         _complain("note: this is not the very file that the index was made with: encoded again, or tampered with")
     net, _ = load_detector(detector, device=device, threshold=min(threshold, 0.5))
     looks = f"{net.name}, {'mirrored' if quick else 'plain, mirrored, turned, enlarged, shrunk, brightened'}"
@@ -993,13 +1064,21 @@ def verify_video(
     witnesses = Witnesses(Mirrored(net) if quick else Thorough(net), looks, person, why, again)
     album = Album(bare=bare) if sheet is not None else None
     limits = VerifyOptions(score=threshold)
+    plan = found.plan if found is not None else None
     report = verify(output, witnesses, original=original, plan=plan, options=limits, album=album, progress=_progress())
     if sheet is not None and album is not None:
         write_sheet(album, sheet, overwrite=overwrite)
-    data = {"output": output, "sheet": sheet, "same_file": same, **_verification(report)}
-    _tell(as_json, data, _verify_lines(report, output, sheet))
+    said = {"same_file": found.same, "authenticity": found.authenticity, "signer": found.signer} if found else {}
+    data = {"output": output, "sheet": sheet, "same_file": None, **said, **_verification(report)}
+    _tell(as_json, data, [*_index_lines(found), *_verify_lines(report, output, sheet)])
     if not report.clean:
         click.get_current_context().exit(LEAK)
+
+
+def _index_lines(found: Expected | None) -> list[str]:
+    if found is None:
+        return []
+    return [f"index        {_authenticity_line(found.authenticity, found.signer, found.version)}"]
 
 
 def _verification(report: Report) -> dict[str, Any]:

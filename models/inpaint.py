@@ -23,14 +23,14 @@ from torch import Tensor
 
 from revisage.models import layout, reenact, tone
 from revisage.models.base import FaceRequest
-from revisage.models.cast import Cast
+from revisage.models.cast import Cast, Mouth
 from revisage.models.conditioning import INTEROCULAR, draw_landmarks, face_mask
 from revisage.models.device import Device
 from revisage.models.family import Scene, scaled, stacked
 from revisage.models.folder import InpaintSpec, network, scheduler
 from revisage.models.latents import named
 from revisage.models.quick import SplitInput, quickened
-from revisage.models.reenact import Drawn, Face
+from revisage.models.reenact import Drawn, Face, Inside
 from revisage.models.refiner import Refiner
 from revisage.pipeline.types import Float, Image
 
@@ -40,6 +40,7 @@ _DRAWN = 0.15  # eye distances beyond the oval, how far an actor's skin goes on
 _BROAD = 0.045  # of a side: what of the network's light is broader than this is laid over an actor's detail
 _CHANGE = 0.3  # most that the network changes light by, as a logarithm
 _TINTED = 0.2  # of its change of hue: the tone is known better than it can guess
+_SMILE, _WIDE = 0.21, 0.75  # mouths of the bank that smile, no wider open and no narrower; distances of the eye centres
 _REMEMBERED = 32  # actors
 
 
@@ -58,7 +59,7 @@ class Inpaint:
         self._refiner: Refiner = quickened(network(Refiner, folder / "refiner", device), device)
         cast = Cast.load(folder / "cast")
         self.cast = cast.actors
-        self._mouths = [reenact.inside_of(m.picture(), m.lips, m.interocular, m.tooth) for m in cast.mouths]
+        self._mouths = [_inside(mouth) for mouth in cast.mouths if mouth.opening <= _SMILE and mouth.width >= _WIDE]
         self._face = lru_cache(maxsize=_REMEMBERED)(self._prepared)
         self.alphas: Tensor = scheduler(DDIMScheduler, folder / "scheduler").alphas_cumprod
 
@@ -177,6 +178,11 @@ def calmed(noise: Tensor, cell: int) -> Tensor:
         return noise
     means = F.avg_pool2d(noise, cell)
     return noise - F.interpolate(means, scale_factor=cell, mode="bilinear", align_corners=False)
+
+
+def _inside(mouth: Mouth) -> Inside:
+    left, right = mouth.lips[20], mouth.lips[30]
+    return reenact.inside_of(mouth.picture(), mouth.lips, float(np.linalg.norm(right - left)) / mouth.width, mouth.tooth)
 
 
 def _drawn_share(drawn: Drawn, shape: Float, side: int) -> Float:

@@ -40,6 +40,7 @@ _TALLER = 1.35  # most that teeth are stretched to fill a mouth
 _CORNERS = 0.6  # how much darker a mouth is at its corners
 _GAINS = -2.0, 0.25  # logarithms: least and most that the skin's detail is multiplied by
 _HUES = 0.25, 1.0  # least and most of its own hue that a face keeps
+_FAR_HUE, _FARTHER_HUE = 0.1, 0.8  # how far a channel may be from the skin's: on plain skin, and more elsewhere
 _FEATURES = 0.75  # how much less of that eyes, brows and lips get
 _SMALL = 96  # side of the picture in which what is broad is worked out
 _MAP = 160  # side of the field that is worked out exactly; between, it is smooth
@@ -194,7 +195,7 @@ def draw(face: Face, landmarks: Float, size: int, light: Float | None = None, *,
     if light is not None and len(light) > 8:
         drawn *= _softened(drawn, plain, np.exp(np.clip(light[8] - face.sharpness, *_GAINS)))[..., None]
     if light is not None:
-        drawn = _hued(drawn, float(np.clip(tone.warmth(light) / max(face.warmth, 0.05), *_HUES)))
+        drawn = _hued(drawn, plain, float(np.clip(tone.warmth(light) / max(face.warmth, 0.05), *_HUES)))
     for i, (eye, contour) in enumerate(zip(face.eyes or (), EYES[: len(face.eyes or ())], strict=True)):
         _open_eye(drawn, eye, landmarks, contour, None if gaze is None else gaze[i])
     between = np.zeros((size, size), np.float32)
@@ -219,10 +220,15 @@ def lit(drawn: Drawn, surface: Float) -> Float:
     return np.asarray(skin * (1 - share) + teeth * share, np.float32)
 
 
-def _hued(drawn: Float, share: float) -> Float:
-    """Colours (S, S, 3) with `share` times their hue: a grey brow on warm skin is blue over that skin's light."""
+def _hued(drawn: Float, plain: Float, share: float) -> Float:
+    """Colours (S, S, 3) with `share` times their hue, and on plain skin (S, S) none that is far from the skin's.
+
+    A grey brow on warm skin is blue over that skin's light, and a shadow on dark skin is red.
+    """
     level = drawn.mean(-1, keepdims=True)
-    return np.asarray(level * cv2.pow(drawn / level, share), np.float32)
+    hue = cv2.pow(drawn / level, share)
+    most = (_FAR_HUE + (1 - plain) * _FARTHER_HUE)[..., None]
+    return np.asarray(level * np.clip(hue, 1 - most, 1 + most), np.float32)
 
 
 def _plain(landmarks: Float, size: int) -> Float:

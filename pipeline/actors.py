@@ -20,8 +20,8 @@ from revisage.models.latents import named
 from revisage.pipeline.errors import PlanError
 from revisage.pipeline.types import Float, Plan, Track
 
-REACH = 14.0  # CIE L*: an actor further off needs more correction than skin bears
-HUE = 20.0  # the same for distances in a* and b*
+REACH = 11.0  # CIE L*: an actor further off needs more correction than skin bears
+HUE = 16.0  # the same for distances in a* and b*
 _TRIES = 6  # draws for each actor there is: the chance to miss one is e^-6
 AGES = {f"{decade}s": (decade, decade + 10) for decade in range(10, 100, 10)}
 SEXES = {"woman": "female", "man": "male"}

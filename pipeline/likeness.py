@@ -10,17 +10,17 @@ from revisage.models.base import Cropped
 from revisage.models.latents import Veil, identity_code, standard_normal
 from revisage.pipeline.composite import Likeness
 from revisage.pipeline.types import Float, Track
-from revisage.pipeline.vault.keys import FaceKey, TrackKey, VideoSecret, face_key, track_stream
+from revisage.pipeline.vault.keys import FaceKey, FaceSecret, TrackKey, face_key, track_stream
 
 
-def likeness_of(secret: VideoSecret, track: Track, method: Cropped) -> Likeness:
+def likeness_of(secret: FaceSecret, track: Track, method: Cropped) -> Likeness:
     """The new face of `track`, or of its person, by its `draw`. Its pixels carry nothing."""
     face = face_key(secret, track.id, track.person)
     noise = standard_normal(track_stream(face, "noise").read, method.noise_shape)
     return Likeness(code_of(face, method.code_size, track.draw), noise)
 
 
-def code_of_track(secret: VideoSecret, track: Track, size: int) -> Float:
+def code_of_track(secret: FaceSecret, track: Track, size: int) -> Float:
     """(size,) float32: who the new face of `track`, or of its person, is, by its `draw`."""
     return code_of(face_key(secret, track.id, track.person), size, track.draw)
 

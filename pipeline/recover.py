@@ -14,8 +14,9 @@ from revisage.pipeline.errors import IndexFileError, MismatchError, TamperedErro
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, decode_clip, open_video, video_digest
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, Rect, paste, pixel_format
 from revisage.pipeline.types import Progress, silent
-from revisage.pipeline.vault.index import CONTESTED, Unlocked, open_index
-from revisage.pipeline.vault.keys import SecretKey, TrackKey
+from revisage.pipeline.vault.document import VERSION
+from revisage.pipeline.vault.index import CONTESTED, Authenticity, Unlocked, open_index
+from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ class RecoverReport:
     hidden: tuple[int, ...]  # still anonymized
     faces: int  # restored, over all frames
     codec: str
-    proven: bool  # the index was certainly made by somebody who had this key
+    authenticity: Authenticity = "unsigned"  # who signed the index, see there
+    signer: str | None = None  # signer1…
+    version: int = VERSION  # of the index's format
     empty: int = 0  # faces that were looked for in the pixels and are not there
     same: bool = True  # the video is the very one that was made
 
@@ -66,18 +69,19 @@ def recover(
     *,
     index: Path,
     key: SecretKey | TrackKey,
+    known: Sequence[Signer] = (),
     tracks: Sequence[int] = (),
     options: RecoverOptions | None = None,
     progress: Progress = silent,
 ) -> RecoverReport:
     """Write `output` with `tracks` (none named: all that `key` opens) as they were filmed.
 
-    Raises IndexFileError (WrongKeyError, TamperedError, VersionError, MismatchError) or MediaError; then there is no
-    output.
+    `known`: signers to be believed. Raises IndexFileError (WrongKeyError, TamperedError, VersionError, MismatchError)
+    or MediaError; then there is no output.
     """
     options = options or RecoverOptions()
     with open_index(index) as reader:
-        unlocked = reader.unlock(key)
+        unlocked = reader.unlock(key, known)
         chosen = _choose(unlocked, tracks)
         unlocked.check_video(video_digest(anonymized))
         with open_video(anonymized) as video:
@@ -87,10 +91,18 @@ def recover(
                 total = unlocked.settings.video.frames
                 frames = progress(video.frames(), label="recover", total=total)
                 counted = _restore(frames, [_patches(unlocked, track, fmt) for track in chosen], fmt, writer)
-        public = {int(track["id"]) for track in reader.public()["tracks"]}
     people = tuple(track for track in chosen if track != CONTESTED)
-    hidden = tuple(sorted(public - set(chosen) - {CONTESTED}))
-    return RecoverReport(counted[0], people, hidden, counted[1], writer.codec, unlocked.proven)
+    return report_of(unlocked, counted[0], people, counted[1], writer.codec)
+
+
+def report_of(
+    unlocked: Unlocked, frames: int, tracks: tuple[int, ...], faces: int, codec: str, empty: int = 0, same: bool = True
+) -> RecoverReport:
+    """What happened, with what the index says of itself."""
+    public = {int(track["id"]) for track in unlocked.reader.public()["tracks"]}
+    hidden = tuple(sorted(public - set(tracks) - {CONTESTED}))
+    signer, version = str(unlocked.signer) if unlocked.signer else None, unlocked.reader.version
+    return RecoverReport(frames, tracks, hidden, faces, codec, unlocked.authenticity, signer, version, empty, same)
 
 
 def _choose(unlocked: Unlocked, wanted: Sequence[int]) -> tuple[int, ...]:

@@ -75,7 +75,7 @@ def recover_lost(
                 search.restore(frame)
                 writer.write(frame, frame.planes)
     hidden = tuple(sorted(known - set(chosen)))
-    return RecoverReport(search.frames, chosen, hidden, search.faces, writer.codec, False, search.missed, False)
+    return RecoverReport(search.frames, chosen, hidden, search.faces, writer.codec, empty=search.missed, same=False)
 
 
 class _Search:
@@ -128,7 +128,7 @@ class _Search:
         return veil_of(keys.track_identity(self._label.secret, track), stretch, self._size)
 
     def _code(self, track: LabelTrack) -> Float:
-        return code_of(keys.face_key(self._label.secret, track.id, track.person), self._code_size, track.draw)
+        return code_of(keys.face_key(self._label.faces, track.id, track.person), self._code_size, track.draw)
 
 
 def _tracked(sighting: Sighting) -> TrackedFace:

@@ -25,10 +25,10 @@ from revisage.pipeline.likeness import veil_of
 from revisage.pipeline.media import Frame, open_video, video_digest
 from revisage.pipeline.pixels import PixelFormat, align_rect, blend
 from revisage.pipeline.protect import gathered
-from revisage.pipeline.recover import RecoverOptions, RecoverReport
+from revisage.pipeline.recover import RecoverOptions, RecoverReport, report_of
 from revisage.pipeline.types import Float, Progress, silent
 from revisage.pipeline.vault.index import CONTESTED, TrackRecord, Unlocked, open_index
-from revisage.pipeline.vault.keys import SecretKey, TrackKey
+from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
 
 ROW = 15  # numbers before what this module reads: frame, box, five points
 
@@ -49,6 +49,7 @@ def recover_pixels(
     index: Path,
     key: SecretKey | TrackKey,
     carrier: Callable[[Mapping[str, object]], FaceCarrier],
+    known: Sequence[Signer] = (),
     tracks: Sequence[int] = (),
     options: RecoverOptions | None = None,
     batch_size: int = 8,
@@ -62,14 +63,13 @@ def recover_pixels(
     """
     options = options or RecoverOptions()
     with open_index(index) as reader:
-        unlocked = reader.unlock(key)
+        unlocked = reader.unlock(key, known)
         carry = _carry(unlocked)
         chosen = _choose(unlocked, tracks)
         same = False
         with suppress(MismatchError):
             unlocked.check_video(video_digest(anonymized))
             same = True
-        public = {int(track["id"]) for track in reader.public()["tracks"]}
     with open_video(anonymized) as video:
         _check_size(unlocked, video.width, video.height)
         loaded = carrier(unlocked.settings.generator)
@@ -80,8 +80,7 @@ def recover_pixels(
             for frame in job.restored(progress(video.frames(), label="recover", total=total)):
                 writer.write(frame, frame.planes)
             job.check_complete()
-    hidden = tuple(sorted(public - set(chosen) - {CONTESTED}))
-    return RecoverReport(job.frames, chosen, hidden, job.faces, writer.codec, unlocked.proven, job.empty, same)
+    return report_of(unlocked, job.frames, chosen, job.faces, writer.codec, job.empty, same)
 
 
 def _carry(unlocked: Unlocked) -> Carry:

@@ -36,7 +36,7 @@ from revisage.pipeline.types import Plan, Progress, Track, VideoInfo, silent
 from revisage.pipeline.vault import keys, seal
 from revisage.pipeline.vault.document import Json
 from revisage.pipeline.vault.index import CONTESTED, IndexDocument, IndexWriter, Seal, Settings, TrackRecord
-from revisage.pipeline.vault.keys import Recipient, SecretKey, TrackKey, VideoSecret
+from revisage.pipeline.vault.keys import FaceSecret, OwnerKey, Recipient, SealSecret, SecretKey, TrackKey
 from revisage.pipeline.vault.label import Label, LabelTrack
 
 INDEX_SUFFIX = ".rvx"
@@ -45,23 +45,24 @@ SAMPLE = 8  # carried faces that are read back from the finished video
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who will be able to undo the work, and the secret from which every track's key comes."""
+    """Who will be able to undo one run, and the secrets from which its faces and its tracks' keys come."""
 
-    secret: VideoSecret
+    faces: FaceSecret
+    seal: SealSecret  # of this run and no other
     recipients: tuple[Recipient, ...]
-    derived_from: str | None  # age1… of the key `secret` comes from; None: it is random
+    owner: OwnerKey | None  # who signs the index; None: nobody here has a secret key
 
     @classmethod
     def of(cls, secret_keys: Sequence[SecretKey], recipients: Sequence[Recipient], input_sha256: str) -> Access:
-        """The first secret key and the input decide `secret`: the same key and video give the same faces.
+        """The first secret key and the input decide `faces`: the same key and video give the same faces.
 
-        With public keys only, the secret is random and nobody but the recipients learns it.
+        With public keys only they are random.
         """
-        everyone = keys.everyone(secret_keys, recipients)
+        everyone, seal_secret = keys.everyone(secret_keys, recipients), SealSecret.random()
         if not secret_keys:
-            return cls(VideoSecret.random(), everyone, None)
-        secret = keys.video_secret(secret_keys[0], bytes.fromhex(input_sha256))
-        return cls(secret, everyone, str(secret_keys[0].recipient))
+            return cls(FaceSecret.random(), seal_secret, everyone, None)
+        faces = keys.face_secret(secret_keys[0], bytes.fromhex(input_sha256))
+        return cls(faces, seal_secret, everyone, secret_keys[0].owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,8 @@ class _Job:
 
     def open_index(self) -> IndexWriter:
         assert self.options.index is not None  # noqa: S101 - called only then
-        return IndexWriter(self.options.index, self.access.secret, self.access.recipients, self.options.overwrite)
+        access = self.access
+        return IndexWriter(self.options.index, access.seal, access.recipients, self.options.overwrite, access.owner)
 
     def label(self) -> str | None:
         """For the container, where the pixels carry: what brings people back without the index."""
@@ -188,7 +190,7 @@ class _Job:
         tracks = (
             LabelTrack(t.id, t.faces[0].frame, t.faces[-1].frame, t.person, t.draw) for t in self.tracks if t.faces
         )
-        made = Label(self.access.secret, self.options.carry.amount, self._described(), tuple(tracks))
+        made = Label(self.access.seal, self.access.faces, self.options.carry.amount, self._described(), tuple(tracks))
         return made.sealed(self.access.recipients) if self.access.recipients else None
 
     def sealer(self, index: IndexWriter) -> seal.Sealer[Planes, Mask]:
@@ -282,10 +284,10 @@ class _Job:
 
         @lru_cache(maxsize=64)
         def likeness(track: int) -> Likeness:
-            who = likeness_of(self.access.secret, self.known[track], method)
+            who = likeness_of(self.access.faces, self.known[track], method)
             if self.options.carry is None:
                 return who
-            return replace(who, veil=self._veil(keys.track_identity(self.access.secret, track), method.size))
+            return replace(who, veil=self._veil(keys.track_identity(self.access.seal, track), method.size))
 
         return likeness
 
@@ -330,9 +332,8 @@ class _Job:
         if shared and self.options.seal != "off":
             records.insert(0, TrackRecord(CONTESTED, shared[0][0][1].frame, shared[-1][0][1].frame, 0))
         kept = tuple(_record(track) for track in self.plan.tracks if track.keep and track.faces)
-        return IndexDocument(
-            self.access.secret, settings, tuple(records), self.access.derived_from, writer.dropped_metadata, kept
-        )
+        dropped = writer.dropped_metadata
+        return IndexDocument(self.access.seal, settings, tuple(records), dropped=dropped, kept=kept)
 
     def _described(self) -> dict[str, Any]:
         """How the faces were made, for the index and the label."""

@@ -475,10 +475,10 @@ class _Rendering:
         """New faces that do not look like the old ones."""
 
         def likeness(track: Track) -> Likeness:
-            return likeness_of(self.access.secret, track, method)
+            return likeness_of(self.access.faces, track, method)
 
         def code(track: Track) -> Float:
-            return code_of_track(self.access.secret, track, method.code_size)
+            return code_of_track(self.access.faces, track, method.code_size)
 
         return cast(
             self.source,
@@ -495,7 +495,7 @@ class _Rendering:
         method = self.method
         if not isinstance(method, ByGenerator):
             return plan
-        return assign(plan, lambda track: code_of_track(self.access.secret, track, method.code_size), method.cast)
+        return assign(plan, lambda track: code_of_track(self.access.faces, track, method.code_size), method.cast)
 
     def checked(self, plan: Plan, witnesses: Witnesses, limits: VerifyOptions, fixed: tuple[str, ...]) -> _Rendered:
         """The result gets its name only if it is clean. Raises LeakError, whose message says what was seen."""

@@ -203,6 +203,22 @@ def test_hair_over_the_rim_and_all_outside_is_filled_with_skin(mesh: Float) -> N
     assert np.abs(filled / SKIN - 1).max() < 0.25
 
 
+def test_what_hair_covers_is_taken_from_the_other_side(mesh: Float, surface: relight.Surface) -> None:
+    picture = np.broadcast_to(SKIN, (SIZE, SIZE, 3)).copy()
+    picture[:, SIZE // 2 :] *= 0.8  # this side is in the shade
+    x, y = (int(v) for v in mesh[54, :2])  # a vertex of the oval at the left temple
+    cv2.circle(picture, (x + 25, y + 20), 2, (0.1, 0.04, 0.03), -1)  # a mole
+    own = np.ones((SIZE, SIZE), np.float32)
+    own[:200, SIZE - 1 - x - 60 :] = 0  # hair over the other temple
+    picture[own == 0] = 0.01
+    both, known = making.mirrored(picture, own, mesh, surface)
+    there = (y + 20, SIZE - 1 - (x + 25))
+    assert known[there] > 0.9
+    assert both[there][0] < 0.5 * SKIN[0]  # the mole
+    np.testing.assert_allclose(both[there[0], there[1] - 15], SKIN * 0.8, rtol=0.15)  # as dark as its own side
+    np.testing.assert_array_equal(both[own == 1], picture[own == 1])
+
+
 def test_a_lamp_s_colour_goes_and_an_ordinary_skin_stays() -> None:
     ordinary = relight.to_rgb(np.array([60.0, *making.skin_locus(60)], np.float32))
     np.testing.assert_allclose(making.white_balance(ordinary), 1, atol=1e-3)

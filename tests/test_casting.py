@@ -31,11 +31,12 @@ from revisage.pipeline.media import open_video
 from revisage.pipeline.protect import Diffusion
 from revisage.pipeline.render import Access, RenderOptions, anonymize
 from revisage.pipeline.types import Float, Image, Plan, Track
-from revisage.pipeline.vault.keys import VideoSecret
+from revisage.pipeline.vault.keys import FaceSecret, SealSecret
 
 __all__ = ["film"]  # the fixture
 # Not from the film, whose bytes differ each time it is made.
-ACCESS = Access(VideoSecret(bytes(range(1, 33))), (KEY.recipient,), None)
+# A key whose faces are far enough apart in likeness for the tests of limits:
+ACCESS = Access(FaceSecret(bytes(range(2, 34))), SealSecret(bytes(range(2, 34))), (KEY.recipient,), None)
 
 
 class Shade:
@@ -59,7 +60,7 @@ def tried(source: Path, plan: Plan, recognizer: Recognizer, generator: PaintedFa
     method = Diffusion(generator or PaintedFace())
 
     def likeness(track: Track) -> Likeness:
-        return likeness_of(ACCESS.secret, track, method)
+        return likeness_of(ACCESS.faces, track, method)
 
     draws = partial(candidates, plan, code=lambda track: likeness(track).code, cast=method.cast)
     return cast(source, plan, likeness, method=method, recognizer=recognizer, draws=draws)
@@ -135,7 +136,7 @@ def test_a_generator_that_fails_leaves_faces_as_planned_or_takes_those_it_can_pa
     plan = plan_of(film, apart())
     assert draws_of(tried(film, plan, Shade(-2), Burning())) == [0, 0]
     method, chosen = Diffusion(BrokenFace()), tried(film, plan, Shade(-2), BrokenFace()).tracks
-    assert all(likeness_of(ACCESS.secret, track, method).code[0] <= 0 for track in chosen)
+    assert all(likeness_of(ACCESS.faces, track, method).code[0] <= 0 for track in chosen)
 
 
 def test_a_few_frames_are_looked_at_and_no_face_is_shown_to_the_generator(film: Path) -> None:

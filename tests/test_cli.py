@@ -21,7 +21,9 @@ from revisage import cli as command_line
 from revisage.cli import cli
 from revisage.models import presets
 from revisage.pipeline.errors import ModelError
+from revisage.pipeline.vault.keys import _identity_text as identity_text
 
+VECTORS = Path(__file__).parent / "vectors"
 SOLID = ["--method", "solid"]
 
 
@@ -256,7 +258,7 @@ def test_public_key_alone_is_enough_and_its_secret_opens(home: Path, clip: Path,
     ok("anonymize", clip, "-o", out, "-r", public, "--plan", plan, *SOLID)
     seen = told(ok("inspect", out, "--key", key, "--json"))
     assert seen["unlocked"]["opens"] == "everything"
-    assert seen["unlocked"]["proven"] is False
+    assert seen["unlocked"]["authenticity"] == "unsigned"
 
 
 def test_without_seal_and_index_no_key_is_needed_and_none_works(home: Path, clip: Path, plan: Path) -> None:
@@ -286,8 +288,40 @@ def test_inspect_without_a_key_shows_the_public_part_only(anonymized: Path) -> N
 
 def test_inspect_with_a_key_shows_how_it_was_made(anonymized: Path, key: Path) -> None:
     seen = told(ok("inspect", f"{anonymized}.rvx", "--key", key, "--json"))["unlocked"]
-    assert (seen["opens"], seen["proven"], seen["generator"]["method"]) == ("everything", True, "solid")
+    assert (seen["opens"], seen["authenticity"], seen["generator"]["method"]) == ("everything", "owner", "solid")
     assert ok("inspect", anonymized, "--key", key).stdout.count("yes") >= 2
+
+
+def test_inspect_tells_the_owner_a_known_signer_and_a_stranger_apart(home: Path, anonymized: Path, key: Path) -> None:
+    signer = next(line.split()[-1] for line in key.read_text().splitlines() if "signer" in line)
+    assert f"signed with this very key ({signer})" in ok("inspect", anonymized, "--key", key).stdout
+    track_key = home / "apart.key"
+    ok("grant", anonymized, "--key", key, "--track", 1, "-o", track_key)
+    assert f"signed by a known signer ({signer})" in ok("inspect", anonymized, "--key", track_key).stdout
+    bare = home / "bare.key"
+    bare.write_text(track_key.read_text().splitlines()[-1] + "\n")
+    bare.chmod(0o600)
+    seen = ok("inspect", anonymized, "--key", bare)
+    assert f"signed by {signer}, whom neither" in seen.stdout
+    assert "warning: the index is signed by" in seen.stderr
+    assert "known signer" in ok("inspect", anonymized, "--key", bare, "--signer", signer).stdout
+    assert told(ok("inspect", anonymized, "--json"))["signer"] is None
+    assert told(ok("inspect", anonymized, "--signer", signer, "--json"))["signer"] == signer
+    assert signer not in ok("inspect", anonymized).stdout
+
+
+def test_version_1_is_read_with_a_warning_where_its_keys_were_given_away(home: Path) -> None:
+    index = home / "old.mp4.rvx"
+    index.write_bytes((VECTORS / "1" / "sound-derived.rvx").read_bytes())
+    key = home / "old.key"
+    key.write_text(f"{identity_text(bytes(range(32)))}\n")
+    key.chmod(0o600)
+    made = ok("grant", index, "--key", key, "--track", 1, "-o", home / "old-track.key")
+    assert "a track key opens every run of the same video" in made.stderr
+    seen = ok("inspect", index, "--key", home / "old-track.key")
+    assert "a track key opens every run of the same video" in seen.stderr
+    assert "unsigned, format 1" in seen.stdout
+    assert told(ok("inspect", index, "--key", key, "--json"))["unlocked"]["authenticity"] == "unsigned"
 
 
 def test_inspect_says_when_the_video_is_another(home: Path, clip: Path, anonymized: Path) -> None:

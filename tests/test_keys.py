@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from revisage.pipeline.errors import KeyFileError, WrongKeyError
 from revisage.pipeline.vault import keys
-from revisage.pipeline.vault.keys import KeyStream, SecretKey, TrackKey, VideoSecret
+from revisage.pipeline.vault.keys import FaceSecret, KeyStream, OwnerKey, SealSecret, SecretKey, TrackKey, VideoSecret
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "keys.json").read_text())
 RAW = st.binary(min_size=32, max_size=32)
@@ -59,6 +59,62 @@ def test_derivation_is_hkdf_with_the_documented_labels() -> None:
     assert keys.track_stream(TrackKey(track), "noise", 2).read(99) == KeyStream(noise).read(99)
 
 
+def test_stored_vectors_of_version_3() -> None:
+    vectors = json.loads((Path(__file__).parent / "vectors" / "3" / "keys.json").read_text())
+    key, seal = SecretKey(bytes.fromhex(vectors["secret_key"])), SealSecret(bytes.fromhex(vectors["seal_secret"]))
+    faces = keys.face_secret(key, bytes.fromhex(vectors["input_sha256"]))
+    assert faces.reveal().hex() == vectors["face_secret"]
+    assert str(key.owner.signer) == vectors["signer"]
+    assert key.owner.sign(b"revisage").hex() == vectors["signature_of_revisage"]
+    assert keys.verify_key(seal).hex() == vectors["verify_key"]
+    for vector in vectors["tracks"]:
+        assert keys.track_identity(seal, vector["id"]).reveal().hex() == vector["identity"]
+        face = keys.face_key(faces, vector["id"], vector["person"])
+        assert keys.track_stream(face, "identity", 0).read(16).hex() == vector["identity16"]
+
+
+def test_version_3_is_hkdf_with_the_documented_labels() -> None:
+    salt = bytes.fromhex(VECTORS["input_sha256"])
+    faces, seal = keys.face_secret(_key(), salt), SealSecret(bytes(range(32)))
+    assert faces.reveal() == _hkdf(_key().reveal(), b"revisage/v3/input", salt)
+    own = _hkdf(faces.reveal(), b"revisage/v3/track-face" + (7).to_bytes(4, "big"))
+    shared = _hkdf(faces.reveal(), b"revisage/v3/person-face" + (2).to_bytes(4, "big"))
+    assert (keys.face_key(faces, 7, None).reveal(), keys.face_key(faces, 7, 2).reveal()) == (own, shared)
+    track = _hkdf(seal.reveal(), b"revisage/v3/track-seal" + (7).to_bytes(4, "big"))
+    assert keys.track_identity(seal, 7).reveal() == track
+    assert _key().owner.reveal() == _hkdf(_key().reveal(), b"revisage/v3/owner")
+
+
+def test_what_makes_faces_seals_nothing() -> None:
+    """Faces are the same in every run of a film under a key; what seals is another in each."""
+    digest = bytes.fromhex(VECTORS["input_sha256"])
+    assert keys.face_secret(_key(), digest) == keys.face_secret(_key(), digest)
+    assert not isinstance(keys.face_key(keys.face_secret(_key(), digest), 1, None), TrackKey)
+    one, two = SealSecret.random(), SealSecret.random()
+    assert keys.track_identity(one, 1) != keys.track_identity(two, 1)
+
+
+def test_signers_are_read_as_they_are_printed() -> None:
+    signer = _key().owner.signer
+    assert keys.parse_signer(f" {signer}\n") == signer
+    assert signer.signed(b"m", _key().owner.sign(b"m"))
+    assert not signer.signed(b"n", _key().owner.sign(b"m"))
+    assert not signer.signed(b"m", b"short")
+    for wrong in ("", str(signer)[:-1], str(_key().recipient), "signer1" + "q" * 500, SECRET_LINE):
+        with pytest.raises(KeyFileError, match="not a signer"):
+            keys.parse_signer(wrong)
+
+
+def test_key_files_say_whose_signature_to_believe(tmp_path: Path) -> None:
+    made = keys.write_secret_key(tmp_path / "k")
+    assert keys.read_key(tmp_path / "k").trusted == (made.owner.signer,)
+    keys.write_track_key(tmp_path / "t", TrackKey(bytes(32)), signer=made.owner.signer)
+    assert keys.read_key(tmp_path / "t").trusted == (made.owner.signer,)
+    (tmp_path / "t").write_text(f"# signer: signer1broken\n{SECRET_LINE}\n")
+    with pytest.raises(KeyFileError, match="not a signer"):
+        keys.read_key(tmp_path / "t")
+
+
 def test_key_stream_is_chacha20_of_rfc_8439() -> None:
     """Appendix A.1, test vectors 1 and 2: key 0, nonce 0, blocks 0 and 1."""
     blocks = KeyStream(bytes(32)).read(128)
@@ -94,7 +150,9 @@ def test_all_derived_secrets_differ() -> None:
 
 
 def test_no_label_begins_with_another() -> None:
-    labels = [keys._VIDEO, keys._TRACK, keys._MANIFEST, *keys._STREAMS.values()]
+    first = [keys._VIDEO, keys._TRACK, keys._PERSON, keys._MANIFEST, *keys._STREAMS.values()]
+    third = [keys._INPUT, keys._TRACK_FACE, keys._PERSON_FACE, keys._TRACK_SEAL, keys._RUN, keys._OWNER]
+    labels = [*first, *third]
     assert not [(a, b) for a in labels for b in labels if a is not b and b.startswith(a)]
 
 
@@ -108,7 +166,8 @@ def test_video_secret_depends_on_key_and_input() -> None:
     other = hashlib.sha256(b"another film").digest()
     assert keys.video_secret(_key(), other) != _video()
     assert keys.video_secret(SecretKey.generate(), bytes.fromhex(VECTORS["input_sha256"])) != _video()
-    assert VideoSecret.random() != VideoSecret.random()
+    assert SealSecret.random() != SealSecret.random()
+    assert FaceSecret.random() != FaceSecret.random()
     with pytest.raises(ValueError, match="32 bytes"):
         keys.video_secret(_key(), b"short")
 
@@ -122,7 +181,8 @@ def test_identity_text_is_what_age_reads(raw: bytes) -> None:
 
 @given(RAW)
 def test_no_secret_prints(raw: bytes) -> None:
-    shown = "".join(f"{s!r} {s} {[s]}" for s in (SecretKey(raw), TrackKey(raw), VideoSecret(raw)))
+    kinds = (SecretKey, TrackKey, VideoSecret, SealSecret, FaceSecret, OwnerKey, keys.FaceKey)
+    shown = "".join(f"{s!r} {s} {[s]}" for s in (kind(raw) for kind in kinds))
     assert raw.hex() not in shown
     assert repr(raw) not in shown
     assert "AGE-SECRET" not in shown
@@ -150,8 +210,10 @@ def test_encrypting_to_two_opens_with_each_and_with_nobody_else() -> None:
 
 def test_secret_key_file_is_an_age_identity_file(tmp_path: Path) -> None:
     path = tmp_path / "k"
-    public = keys.write_secret_key(path)
-    created, public_line, secret = path.read_text().splitlines()
+    made = keys.write_secret_key(path)
+    public = str(made.recipient)
+    signer_line, created, public_line, secret = path.read_text().splitlines()
+    assert signer_line == f"# signer: {made.owner.signer}"
     assert re.fullmatch(r"# created: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", created)
     assert public_line == f"# public key: {public}"
     assert str(pyrage.x25519.Identity.from_str(secret).to_public()) == public
@@ -200,7 +262,7 @@ def test_a_full_disk_leaves_no_half_key(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_passphrase_protects_the_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "k"
-    public = keys.write_secret_key(path, "correct horse")
+    public = str(keys.write_secret_key(path, "correct horse").recipient)
     assert b"SECRET-KEY" not in path.read_bytes()
     assert public.encode() not in path.read_bytes()
     assert str(keys.read_key(path, lambda: "correct horse").recipient) == public

@@ -33,7 +33,7 @@ from revisage.pipeline.refit import WAYS, climbed, moved
 from revisage.pipeline.render import Access, RenderOptions, anonymize
 from revisage.pipeline.turn import Turn
 from revisage.pipeline.types import Image, Origin, Plan, Track, TrackedFace, VideoInfo
-from revisage.pipeline.vault.keys import SecretKey, TrackKey, VideoSecret
+from revisage.pipeline.vault.keys import FaceSecret, SealSecret, SecretKey, TrackKey
 from revisage.pipeline.vault.label import Label, LabelTrack
 
 WIDTH, HEIGHT, FRAMES = 192, 144, 2
@@ -45,7 +45,13 @@ FMT = pixel_format("yuv420p", 0, 0, HEIGHT)
 
 # -- the label ---------------------------------------------------------------------------------------------------------
 
-LABEL = Label(VideoSecret(bytes(32)), 0.5, {"model": "x"}, (LabelTrack(1, 0, 9, None), LabelTrack(2, 3, 4, 7, 1)))
+LABEL = Label(
+    SealSecret(bytes(32)),
+    FaceSecret(bytes(32)),
+    0.5,
+    {"model": "x"},
+    (LabelTrack(1, 0, 9, None), LabelTrack(2, 3, 4, 7, 1)),
+)
 
 
 def test_a_label_opens_with_its_key_only() -> None:
@@ -176,7 +182,7 @@ def test_the_key_alone_brings_people_back_if_less_exactly(
         report = back(made, folder, out, shift)
         assert (report.frames, report.faces, report.empty, report.tracks) == (FRAMES, FRAMES, 0, (3,))
         assert not report.same
-        assert not report.proven
+        assert report.authenticity == "unsigned"
         reached.append(decibels(frames_of(out), filmed, changed))
     assert decibels(hidden, filmed, changed) + 4 < reached[1] < reached[0]
 
@@ -185,7 +191,7 @@ def test_another_secret_brings_nobody_back(
     made: tuple[Path, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label = Label.opened(str(read_label(made[1])), KEY)
-    other = Label(VideoSecret(bytes(32)), label.carry, label.generator, label.tracks)
+    other = Label(SealSecret(bytes(32)), label.faces, label.carry, label.generator, label.tracks)
     monkeypatch.setattr(Label, "opened", lambda text, key: other)
     report = back(made, folder, tmp_path / "back.mkv", (0, 0))
     assert (report.faces, report.empty) == (0, FRAMES)
@@ -287,5 +293,5 @@ def test_the_face_model_gives_a_face_back_to_its_key_alone(tmp_path: Path, monke
 
 
 def strange_signs(label: Label) -> Callable[[str, SecretKey], Label]:
-    other = Label(VideoSecret(bytes(32)), label.carry, label.generator, label.tracks)
+    other = Label(SealSecret(bytes(32)), label.faces, label.carry, label.generator, label.tracks)
     return lambda text, key: other

@@ -186,7 +186,7 @@ def test_times_and_sound_survive(film: Path, tmp_path: Path) -> None:
 def test_lossless_seal_brings_everything_back_bit_for_bit(film: Path, tmp_path: Path) -> None:
     out, index, _ = run(film, tmp_path)
     report = recover(out, tmp_path / "back.mkv", index=index, key=KEY, options=RecoverOptions(codec="ffv1"))
-    assert (report.tracks, report.hidden, report.proven) == ((1, 2), (), True)
+    assert (report.tracks, report.hidden, report.authenticity) == ((1, 2), (), "owner")
     for before, after in zip(pictures(film), pictures(tmp_path / "back.mkv"), strict=True):
         for a, b in zip(before, after, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -427,12 +427,12 @@ def test_errors_leave_nothing(film: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_recipients_only(film: Path, tmp_path: Path) -> None:
     plan = plan_of(film)
     access = Access.of([], [KEY.recipient], plan.video.sha256)
-    assert access.secret != Access.of([], [KEY.recipient], plan.video.sha256).secret
+    assert access.faces != Access.of([], [KEY.recipient], plan.video.sha256).faces
     options = RenderOptions(index=tmp_path / "o.rvx", seal="lossless", codec="ffv1")
     anonymize(film, tmp_path / "o.mkv", plan=plan, method=Obscure("solid"), access=access, options=options)
     report = recover(tmp_path / "o.mkv", tmp_path / "b.mkv", index=tmp_path / "o.rvx", key=KEY)
     assert report.tracks == (1, 2)
-    assert not report.proven
+    assert report.authenticity == "unsigned"
 
 
 def test_nothing_sealed_nothing_recovered(film: Path, tmp_path: Path) -> None:
@@ -440,3 +440,12 @@ def test_nothing_sealed_nothing_recovered(film: Path, tmp_path: Path) -> None:
     assert report.index_bytes < 20_000
     with pytest.raises(IndexFileError, match="nothing was sealed"):
         recover(out, tmp_path / "x.mkv", index=index, key=KEY)
+
+
+def test_the_same_key_and_film_give_the_same_faces_and_other_seals() -> None:
+    """So that a track key of one run opens no other, and the tracks of a second run keep their faces."""
+    digest = "ab" * 32
+    one, two = (Access.of([KEY], [], digest) for _ in range(2))
+    assert one.faces == two.faces
+    assert one.seal != two.seal
+    assert one.owner == two.owner == KEY.owner

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from revisage.pipeline.types import VideoInfo
 from revisage.pipeline.vault import keys
 from revisage.pipeline.vault.index import IndexDocument, IndexWriter, Placement, Settings, TrackRecord, open_index
-from revisage.pipeline.vault.keys import SecretKey, VideoSecret
+from revisage.pipeline.vault.keys import SealSecret, SecretKey
 from revisage.pipeline.vault.seal import MAX_FRAMES, MAX_PIXELS, Rect, Sealer, SegmentPlan, plan_segments
 
 RATE = Fraction(1, 25)
@@ -171,7 +171,7 @@ def test_pixels_come_back_to_their_place_through_a_real_index(tmp_path: Path) ->
     rng = np.random.default_rng(7)
     film = rng.integers(0, 256, (30, 33, 41), np.uint8)
     rects = [(f, Rect(f, 30 - f, min(41, f + 9), min(33, 38 - f))) for f in range(5, 25)]
-    secret, key = VideoSecret.random(), SecretKey.generate()
+    secret, key = SealSecret.random(), SecretKey.generate()
     sheet = Settings(VideoInfo(41, 33, RATE, "gray", 30, "00" * 32), {}, 0.0, "lossless")
     document = IndexDocument(secret, sheet, (TrackRecord(4, 5, 24, 0),))
     with IndexWriter(tmp_path / "v.rvx", secret, [key.recipient]) as writer:

@@ -184,11 +184,15 @@ def mirrored(linear: Float, own: Float, mesh: Float, surface: relight.Surface) -
     """What is not the face's own, where the other side of it is, from there; and what then is the face's own."""
     size = linear.shape[0]
     other = relight.field(mesh[surface.mirrored, :2], mesh, size, 0.003)
-    picture = cv2.remap(linear, other[..., 0], other[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    picture = np.clip(cv2.remap(linear, other[..., 0], other[..., 1], cv2.INTER_CUBIC), 0, 1)
     known = cv2.remap(own, other[..., 0], other[..., 1], cv2.INTER_LINEAR) * _inside(mesh, size)
-    share = own[..., None]
-    both = linear * share + np.clip(picture, 0, 1) * (1 - share)
-    return np.asarray(both, np.float32), np.maximum(own, known)
+    # Where both sides are bare they say how much brighter this one is, nearby.
+    bare = ((own > 0.98) & (known > 0.98)).astype(np.uint8)
+    here, there = (relight.spread_skin(side, bare, 0.03 * size) for side in (linear, picture))
+    picture = picture * np.clip(here / np.maximum(there, 1e-3), 0.5, 2)
+    lent = (1 - own) * known
+    both = (linear * own[..., None] + picture * lent[..., None]) / np.maximum(own + lent, 1e-4)[..., None]
+    return np.asarray(both, np.float32), np.asarray(own + lent, np.float32)
 
 
 def _inside(mesh: Float, size: int) -> Float:

@@ -5,7 +5,7 @@ Four documents, each one JSON object in an entry of its own:
 | document        | entry                         | says                                                              |
 |-----------------|-------------------------------|-------------------------------------------------------------------|
 | `Manifest`      | manifest.json (public)        | which video this belongs to, which entries there are, who signs    |
-| `IndexDocument` | index.age                     | the video secret, how the video was made, its tracks               |
+| `IndexDocument` | index.age                     | the seal secret, how  the video was made, its tracks               |
 | `TrackSheet`    | tracks/NNNN/track.age         | the same for the holder of one track key                           |
 | `SegmentSheet`  | tracks/NNNN/SSSSSS.json.age   | where the clip tracks/NNNN/SSSSSS.age belongs, and its hash        |
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain, pairwise
 from typing import Any, Final, Literal, get_args
@@ -28,18 +28,23 @@ from jsonschema import Draft202012Validator
 
 from revisage.pipeline.errors import TamperedError
 from revisage.pipeline.types import VideoInfo
-from revisage.pipeline.vault.keys import VideoSecret
+from revisage.pipeline.vault.keys import SealSecret, Signer, VideoSecret
 
 Json = Any  # what json.dumps takes: None, bool, int, finite float, str, lists, and dicts with str keys
 Seal = Literal["visual", "lossless", "off"]
 
-VERSION: Final = 1
+VERSION: Final = 3  # what is written
+READ: Final = (1, 3)  # what is read; no program ever wrote a 2
 MANIFEST_FORMAT: Final = "revisage-rvx"
 CONTESTED: Final = 0  # the track of pixels that the masks of two faces share; recipients alone open it
 INDEX_ENTRY: Final = "index.age"
 MANIFEST_ENTRY: Final = "manifest.json"
 SIGNATURE_ENTRY: Final = "manifest.sig"
-SIGNED_AS: Final = b"revisage/v1/manifest\0"  # before the manifest's bytes, so that a signature means nothing else
+# Before what is signed, so that a signature means nothing else:
+SIGNED_AS_1: Final = b"revisage/v1/manifest\0"
+SIGNED_AS: Final = b"revisage/v3/manifest\0"  # by the run's key, over the owner's signature and the manifest
+OWNED_AS: Final = b"revisage/v3/owner\0"  # by the owner's key, over the manifest
+SIGNATURE_SIZE: Final = 64  # bytes, Ed25519
 DOCUMENT_LIMIT: Final = 512 << 20  # bytes of JSON
 
 
@@ -54,25 +59,31 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The public part. Signed, so that nobody but the holders of `V` can make another with this verify key."""
+    """The public part. Signed, so that nobody but the recipients can make another with this verify key.
+
+    Where it is `owned`, the owner has signed it, too; by whom is sealed, so that a published index links no videos.
+    """
 
     video_id: str  # 32 hex digits, random
     video_digest: str  # 64 hex digits, SHA-256 over the video packets of the anonymized file
     verify_key: str  # 64 hex digits, Ed25519
     entries: tuple[Entry, ...]  # in file order
+    owned: bool = False  # manifest.sig holds an owner's signature as well; never in version 1
+    version: int = VERSION
 
     def to_json(self) -> bytes:
         """Canonical bytes, which are what gets signed."""
         entries = [{"name": e.name, "size": e.size, "sha256": e.sha256} for e in self.entries]
         head = {"video_id": self.video_id, "video_digest": self.video_digest, "verify_key": self.verify_key}
-        return _dump(MANIFEST_FORMAT, {**head, "entries": entries})
+        return _dump(MANIFEST_FORMAT, {**head, "owned": self.owned, "entries": entries})
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         """The manifest in `data`."""
-        fields = _load(data, MANIFEST_FORMAT, MANIFEST_ENTRY)
+        fields = _load(data, MANIFEST_FORMAT, MANIFEST_ENTRY, announced_version(data) or VERSION)
         entries = tuple(_entry(e) for e in fields["entries"])
-        return cls(fields["video_id"], fields["video_digest"], fields["verify_key"], entries)
+        head = fields["video_id"], fields["video_digest"], fields["verify_key"]
+        return cls(*head, entries, fields.get("owned", False), fields["version"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +113,20 @@ class TrackRecord:
 class IndexDocument:
     """What the recipients read."""
 
-    secret: VideoSecret
+    secret: SealSecret | VideoSecret
     settings: Settings
     tracks: tuple[TrackRecord, ...]  # ids rising
-    derived_from: str | None = None  # age1… of the key that `secret` is derived from; None: it is random
+    signer: Signer | None = None  # the owner, who signed the manifest; None: nobody did
     dropped: Mapping[str, Json] = field(default_factory=dict)  # container metadata that the output does not show
     kept: tuple[TrackRecord, ...] = ()  # people left as filmed, so that a verifier takes nobody else for them
+    derived_from: str | None = None  # version 1: age1… of the key that `secret` is derived from
 
     def to_json(self, video_id: str) -> bytes:
         """Plaintext of `index.age`."""
         fields: dict[str, Json] = {
             "video_id": video_id,
             "secret": self.secret.reveal().hex(),
-            "derived_from": self.derived_from,
+            "signer": _signer_json(self.signer),
             "settings": _settings_json(self.settings),
             "tracks": [_record_json(t) for t in self.tracks],
             "dropped": dict(self.dropped),
@@ -124,16 +136,17 @@ class IndexDocument:
         return _dump("revisage-index", fields)
 
     @classmethod
-    def from_json(cls, data: bytes, video_id: str) -> IndexDocument:
+    def from_json(cls, data: bytes, video_id: str, version: int = VERSION) -> IndexDocument:
         """The document in `data`, which must be of `video_id`."""
-        fields = _load(data, "revisage-index", INDEX_ENTRY)
+        fields = _load(data, "revisage-index", INDEX_ENTRY, version)
         _expect(INDEX_ENTRY, fields, video_id=video_id)
         tracks = tuple(_record(t) for t in fields["tracks"])
         if any(a.id >= b.id for a, b in pairwise(tracks)):
             raise TamperedError(f"{INDEX_ENTRY} lists its tracks out of order: get a sound copy of the index")
-        secret = VideoSecret(bytes.fromhex(fields["secret"]))
+        secret = (VideoSecret if version == 1 else SealSecret)(bytes.fromhex(fields["secret"]))
         kept = tuple(_record(t) for t in fields.get("kept", []))
-        return cls(secret, _settings(fields["settings"]), tracks, fields["derived_from"], fields["dropped"], kept)
+        signer, derived_from = _signer(fields), fields.get("derived_from")
+        return cls(secret, _settings(fields["settings"]), tracks, signer, fields["dropped"], kept, derived_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,11 @@ class Binding:
 
     video_id: str  # 32 hex digits
     verify_key: str  # 64 hex digits
+    version: int = VERSION
+
+    def fields(self) -> dict[str, str]:
+        """What every document sealed to a track names."""
+        return {"video_id": self.video_id, "verify_key": self.verify_key}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,21 +168,23 @@ class TrackSheet:
 
     record: TrackRecord
     settings: Settings
+    signer: Signer | None = None  # as in `IndexDocument`
 
     def to_json(self, binding: Binding) -> bytes:
         """Plaintext of `tracks/NNNN/track.age`; the hash of the input stays out of it, and who else is who."""
         settings = _settings_json(replace(self.settings, video=replace(self.settings.video, sha256="")))
         record = _record_json(replace(self.record, person=None))
-        return _dump("revisage-track", {**asdict(binding), "record": record, "settings": settings})
+        about = {"signer": _signer_json(self.signer), "record": record, "settings": settings}
+        return _dump("revisage-track", {**binding.fields(), **about})
 
     @classmethod
     def from_json(cls, data: bytes, binding: Binding, track: int) -> TrackSheet:
         """The sheet in `data`, which must be of this video and track."""
         name = track_name(track)
-        fields = _load(data, "revisage-track", name)
-        _expect(name, fields, **asdict(binding))
+        fields = _load(data, "revisage-track", name, binding.version)
+        _expect(name, fields, **binding.fields())
         _expect(name, fields["record"], id=track)
-        return cls(_record(fields["record"]), _settings(fields["settings"]))
+        return cls(_record(fields["record"]), _settings(fields["settings"]), _signer(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +213,15 @@ class SegmentSheet:
 
     def to_json(self, binding: Binding, track: int, segment: int) -> bytes:
         """Plaintext of `tracks/NNNN/SSSSSS.json.age`."""
-        where = {**asdict(binding), "track": track, "segment": segment}
+        where = {**binding.fields(), "track": track, "segment": segment}
         return _dump("revisage-segment", {**where, "clip_sha256": self.clip_sha256, **_placement_json(self.placement)})
 
     @classmethod
     def from_json(cls, data: bytes, binding: Binding, track: int, segment: int) -> SegmentSheet:
         """The sheet in `data`, which must be of this video, track and segment."""
         name = placement_name(track, segment)
-        fields = _load(data, "revisage-segment", name)
-        _expect(name, fields, **asdict(binding), track=track, segment=segment)
+        fields = _load(data, "revisage-segment", name, binding.version)
+        _expect(name, fields, **binding.fields(), track=track, segment=segment)
         try:
             return cls(_placement(fields), fields["clip_sha256"])
         except ValueError:
@@ -243,7 +263,7 @@ def _dump(name: str, fields: Mapping[str, Json]) -> bytes:
     return data
 
 
-def _load(data: bytes, form: str, name: str) -> dict[str, Json]:
+def _load(data: bytes, form: str, name: str, version: int = VERSION) -> dict[str, Json]:
     if len(data) > DOCUMENT_LIMIT:
         raise TamperedError(f"{name} is larger than any this program writes: get a sound copy of the index")
     try:
@@ -252,14 +272,14 @@ def _load(data: bytes, form: str, name: str) -> dict[str, Json]:
         )
     except (ValueError, RecursionError):
         raise TamperedError(f"{name} is not the JSON this program writes: get a sound copy of the index") from None
-    if place := _violation(fields, form):
+    if place := _violation(fields, form, version):
         raise TamperedError(f"{name} does not follow its format at {place}: get a sound copy of the index")
     return dict(fields)
 
 
-def _violation(fields: Json, form: str) -> str | None:
+def _violation(fields: Json, form: str, version: int = VERSION) -> str | None:
     """The first place that does not follow the schema; never the value there, which may be a secret."""
-    error = next(_VALIDATORS[form].iter_errors(fields), None)
+    error = next(_VALIDATORS[form, version].iter_errors(fields), None)
     if error is not None:
         return "/".join(str(step) for step in error.absolute_path) or "its top"
     return _wrong_list(fields) if form == "revisage-segment" else None
@@ -332,6 +352,15 @@ def _record(fields: Mapping[str, Json]) -> TrackRecord:
     return TrackRecord(number, first, last, segments, tuple(fields["geometry"]), person, draw)
 
 
+def _signer_json(signer: Signer | None) -> str | None:
+    return None if signer is None else signer.raw.hex()
+
+
+def _signer(fields: Mapping[str, Json]) -> Signer | None:
+    text = fields.get("signer")
+    return None if text is None else Signer(bytes.fromhex(text))
+
+
 def _settings_json(settings: Settings) -> dict[str, Json]:
     video = settings.video
     rate = video.time_base
@@ -369,9 +398,11 @@ def _object(optional: Sequence[str] = (), **properties: Json) -> dict[str, Json]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _document(name: str, optional: Sequence[str] = (), **properties: Json) -> Draft202012Validator:
-    head = {"format": {"const": name}, "version": {"const": VERSION}, "video_id": _hex(16)}
-    return Draft202012Validator(_object(optional, **head, **properties))
+def _document(
+    name: str, version: int, optional: Sequence[str], **properties: Json
+) -> tuple[tuple[str, int], Draft202012Validator]:
+    head = {"format": {"const": name}, "version": {"const": version}, "video_id": _hex(16)}
+    return (name, version), Draft202012Validator(_object(optional, **head, **properties))
 
 
 def _hex(size: int) -> dict[str, Json]:
@@ -407,29 +438,37 @@ _SETTINGS: Final = _object(
     carry={"type": "number", "minimum": 0, "maximum": 1},
     seal={"enum": list(get_args(Seal))},
 )
-_VALIDATORS: Final = {
-    MANIFEST_FORMAT: _document(MANIFEST_FORMAT, video_digest=_hex(32), verify_key=_hex(32), entries={"type": "array"}),
-    "revisage-index": _document(
-        "revisage-index",
-        optional=["kept"],
-        secret=_hex(32),
-        derived_from={"type": ["string", "null"], "maxLength": 90},
-        settings=_SETTINGS,
-        tracks={"type": "array", "items": _RECORD},
-        dropped=_FREE,
-        kept={"type": "array", "items": _RECORD, "minItems": 1},
-    ),
-    "revisage-track": _document("revisage-track", verify_key=_hex(32), record=_RECORD, settings=_SETTINGS),
-    "revisage-segment": _document(
-        "revisage-segment",
-        verify_key=_hex(32),
-        track=_COUNT,
-        segment=_COUNT,
-        clip_sha256=_hex(32),
-        canvas=_PAIR,
-        frames=_LIST,
-        origins=_LIST,
-        pts=_LIST,
-        extra=_FREE,
-    ),
+_SIGNER: Final = {"anyOf": [{"type": "null"}, _hex(32)]}
+_MANIFEST: Final = {"video_digest": _hex(32), "verify_key": _hex(32), "entries": {"type": "array"}}
+_INDEX: Final = {
+    "secret": _hex(32),
+    "settings": _SETTINGS,
+    "tracks": {"type": "array", "items": _RECORD},
+    "dropped": _FREE,
+    "kept": {"type": "array", "items": _RECORD, "minItems": 1},
 }
+_SHEET: Final = {"verify_key": _hex(32), "record": _RECORD, "settings": _SETTINGS}
+_SEGMENT: Final = {
+    "verify_key": _hex(32),
+    "track": _COUNT,
+    "segment": _COUNT,
+    "clip_sha256": _hex(32),
+    "canvas": _PAIR,
+    "frames": _LIST,
+    "origins": _LIST,
+    "pts": _LIST,
+    "extra": _FREE,
+}
+_DERIVED: Final = {"type": ["string", "null"], "maxLength": 90}
+_VALIDATORS: Final = dict(
+    [
+        _document(MANIFEST_FORMAT, 1, [], **_MANIFEST),
+        _document(MANIFEST_FORMAT, 3, [], owned={"type": "boolean"}, **_MANIFEST),
+        _document("revisage-index", 1, ["kept"], derived_from=_DERIVED, **_INDEX),
+        _document("revisage-index", 3, ["kept"], signer=_SIGNER, **_INDEX),
+        _document("revisage-track", 1, [], **_SHEET),
+        _document("revisage-track", 3, [], signer=_SIGNER, **_SHEET),
+        _document("revisage-segment", 1, [], **_SEGMENT),
+        _document("revisage-segment", 3, [], **_SEGMENT),
+    ]
+)

@@ -2,23 +2,28 @@
 
 An index is a ZIP of stored entries (archive.py) that hold documents (document.py) and clips, sealed with age (keys.py):
 
-| entry                         | content                                            | opened by                      |
-|-------------------------------|----------------------------------------------------|--------------------------------|
-| `tracks/NNNN/SSSSSS.age`      | a clip: the caller's bytes, a small Matroska file  | track key; recipients through V |
-| `tracks/NNNN/SSSSSS.json.age` | its placement, bound to video, track and segment   | the same                       |
-| `tracks/NNNN/track.age`       | the track's record and the settings                | the same                       |
-| `index.age`                   | V, settings, all records, dropped metadata         | the recipients                 |
-| `manifest.json`               | ids, digest of the video, hash of each entry above | everyone                       |
-| `manifest.sig`                | Ed25519 signature of manifest.json                 | everyone                       |
+| entry                         | content                                            | opened by                       |
+|-------------------------------|----------------------------------------------------|---------------------------------|
+| `tracks/NNNN/SSSSSS.age`      | a clip: the caller's bytes, a small Matroska file  | track key; recipients through S |
+| `tracks/NNNN/SSSSSS.json.age` | its placement, bound to video, track and segment   | the same                        |
+| `tracks/NNNN/track.age`       | the track's record, the settings, who signed       | the same                        |
+| `index.age`                   | S, settings, all records, who signed, metadata     | the recipients                  |
+| `manifest.json`               | ids, digest of the video, hash of each entry above | everyone                        |
+| `manifest.sig`                | Ed25519 signatures of manifest.json                | everyone                        |
 
-What authenticates what: the signing key comes from `V`; `index.age` (through `V`) and every document sealed to a track
-name the verify key; the manifest under it names every entry. So whoever can open anything detects any change made by
-somebody without `V`, who also cannot seal to a track: its public key is published nowhere.
+S is the seal secret, random for every run. What authenticates what: the run's signing key comes from S; `index.age`
+(through S) and every document sealed to a track name its public half; the manifest under it names every entry. So
+whoever can open anything detects any change made by somebody without S, who also cannot seal to a track: its public key
+is published nowhere. Recipients have S, and could write another index with it. Against them stands the owner's
+signature: an Ed25519 key that only the secret key of the owner gives, named in the sealed documents.
+`Unlocked.authenticity` tells whose it is.
 
-What cannot be detected: somebody who knows only a *public* key can make a whole new index for it, with faces and a `V`
-of their own, as anybody can write a letter. Where `V` is derived from the key that opens the index, `Unlocked.proven`
-tells the true one; an index made with public keys alone never is. Anybody sees the number of tracks, their segments,
-and how large each is.
+What cannot be detected: somebody who knows only a *public* key can make a whole new index for it, with faces of their
+own, as anybody can write a letter. It is unsigned, or signed by somebody else. Anybody sees the number of tracks, their
+segments, how large each is, and whether there is an owner's signature; not whose.
+
+Version 1 had one secret, derived from the key and the input, for faces and seals, and no owner's signature. It is read,
+as unsigned.
 """
 
 from __future__ import annotations
@@ -27,15 +32,12 @@ import hashlib
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import BinaryIO, Final, Literal, Self
 
 from revisage.pipeline.errors import IndexFileError, MismatchError, TamperedError, VersionError, WrongKeyError
 from revisage.pipeline.vault import archive, keys
@@ -45,9 +47,12 @@ from revisage.pipeline.vault.document import (
     INDEX_ENTRY,
     MANIFEST_ENTRY,
     MANIFEST_FORMAT,
+    OWNED_AS,
+    READ,
     SIGNATURE_ENTRY,
+    SIGNATURE_SIZE,
     SIGNED_AS,
-    VERSION,
+    SIGNED_AS_1,
     Binding,
     IndexDocument,
     Json,
@@ -63,11 +68,12 @@ from revisage.pipeline.vault.document import (
     placement_name,
     track_name,
 )
-from revisage.pipeline.vault.keys import SecretKey, TrackKey
+from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
 from revisage.pipeline.vault.writer import IndexWriter
 
 __all__ = [
     "CONTESTED",
+    "Authenticity",
     "IndexDocument",
     "IndexReader",
     "IndexWriter",
@@ -78,6 +84,9 @@ __all__ = [
     "Unlocked",
     "open_index",
 ]
+
+Authenticity = Literal["owner", "known", "unknown", "unsigned"]
+"""Who signed an index: the very key that opens it, a signer who is believed, a signer nobody vouched for, nobody."""
 
 _TRACK_ENTRY: Final = re.compile(r"tracks/([0-9]{4,10})/(?:track|([0-9]{6,10})(?:\.json)?)\.age")
 _SOUND: Final = "get a sound copy of the index"
@@ -111,7 +120,8 @@ class IndexReader:
             self._members = {member.name: member for member in self._checked(archive.read_members(stream))}
             content = self._content(MANIFEST_ENTRY)
             self._manifest = Manifest.from_json(content)
-            _check_signature(self._manifest, content, self._content(SIGNATURE_ENTRY))
+            self._owners = _owners_signature(self._manifest, content, self._content(SIGNATURE_ENTRY))
+            self._owned = OWNED_AS + content
         self._entries = {entry.name: entry for entry in self._manifest.entries}
         self._check_list()
         self._tracks = _count_segments(self._entries.keys() - {INDEX_ENTRY})
@@ -121,11 +131,21 @@ class IndexReader:
         """32 hex digits, random, new for every index."""
         return self._manifest.video_id
 
+    @property
+    def version(self) -> int:
+        """Of the format."""
+        return self._manifest.version
+
+    def signed_by(self, signer: Signer) -> bool:
+        """Whether this is the owner's signature; can be asked without a key."""
+        return self._manifest.owned and signer.signed(self._owned, self._owners)
+
     def public(self) -> dict[str, Json]:
         """What anybody can see, fit for JSON."""
         return {
             "format": MANIFEST_FORMAT,
-            "version": VERSION,
+            "version": self.version,
+            "signed": self._manifest.owned,
             "video_id": self.video_id,
             "video_digest": self._manifest.video_digest,
             "verify_key": self._manifest.verify_key,
@@ -161,12 +181,13 @@ class IndexReader:
             raise TamperedError(f"{name} was changed: {_SOUND}")
         return content
 
-    def unlock(self, key: SecretKey | TrackKey) -> Unlocked:
-        """Open what `key` opens: everything, or one track.
+    def unlock(self, key: SecretKey | TrackKey, known: Sequence[Signer] = ()) -> Unlocked:
+        """Open what `key` opens: everything, or one track. `known`: signers to be believed besides those of `key`.
 
         Raises WrongKeyError where that is nothing, TamperedError where what opens contradicts the public part.
         """
-        unlocked = self._unlock_all(key) or self._unlock_track(key)
+        known = (*known, *key.trusted)
+        unlocked = self._unlock_all(key, known) or self._unlock_track(key, known)
         if unlocked is None:
             raise WrongKeyError("this key opens nothing in this index: use the key that the video was made with")
         return unlocked
@@ -184,12 +205,12 @@ class IndexReader:
     @property
     def binding(self) -> Binding:
         """What every sealed document must name."""
-        return Binding(self._manifest.video_id, self._manifest.verify_key)
+        return Binding(self._manifest.video_id, self._manifest.verify_key, self.version)
 
-    def _unlock_all(self, key: SecretKey | TrackKey) -> Unlocked | None:
+    def _unlock_all(self, key: SecretKey | TrackKey, known: Sequence[Signer]) -> Unlocked | None:
         sealed = self.entry(INDEX_ENTRY)
         try:
-            document = IndexDocument.from_json(key.decrypt(sealed), self.video_id)
+            document = IndexDocument.from_json(key.decrypt(sealed), self.video_id, self.version)
         except WrongKeyError:
             return None
         records = {record.id: record for record in document.tracks}
@@ -198,9 +219,13 @@ class IndexReader:
         if {record.id: record.segments for record in document.tracks} != self._tracks:
             raise TamperedError(f"the tracks are not those that {INDEX_ENTRY} lists: {_SOUND}")
         track_keys = {track: keys.track_identity(document.secret, track) for track in records}
-        return Unlocked(self, document.settings, records, track_keys, document, _is_proven(document, key))
+        if self.version == 1:
+            _check_derivation(document, key)
+        own = SecretKey(key.reveal()).owner.signer
+        authenticity = self._authenticity(document.signer, own, known, INDEX_ENTRY)
+        return Unlocked(self, document.settings, records, track_keys, document, authenticity, document.signer)
 
-    def _unlock_track(self, key: SecretKey | TrackKey) -> Unlocked | None:
+    def _unlock_track(self, key: SecretKey | TrackKey, known: Sequence[Signer]) -> Unlocked | None:
         for track, count in self._tracks.items():
             sealed = self.entry(track_name(track))
             try:
@@ -209,8 +234,20 @@ class IndexReader:
                 continue
             if sheet.record.segments != count:
                 raise TamperedError(f"segments of track {track} are missing: {_SOUND}")
-            return Unlocked(self, sheet.settings, {track: sheet.record}, {track: TrackKey(key.reveal())})
+            authenticity = self._authenticity(sheet.signer, None, known, track_name(track))
+            opened = {track: sheet.record}, {track: TrackKey(key.reveal())}
+            return Unlocked(self, sheet.settings, *opened, authenticity=authenticity, signer=sheet.signer)
         return None
+
+    def _authenticity(
+        self, signer: Signer | None, own: Signer | None, known: Sequence[Signer], entry: str
+    ) -> Authenticity:
+        """What the sealed `entry` says of who signed, compared with the signature there is."""
+        if (signer is not None) != self._manifest.owned or (signer is not None and not self.signed_by(signer)):
+            raise TamperedError(f"{entry} names another signer than the one of {SIGNATURE_ENTRY}: {_SOUND}")
+        if signer is None:
+            return "unsigned"
+        return "owner" if signer == own else "known" if signer in known else "unknown"
 
     def _content(self, name: str) -> bytes:
         return archive.read_content(self._stream, self._members[name])
@@ -243,7 +280,8 @@ class Unlocked:
     records: Mapping[int, TrackRecord]  # of the tracks that the key opens
     track_keys: Mapping[int, TrackKey]  # of the same tracks; for granting use `grant`
     document: IndexDocument | None = None  # None: the key is a track key
-    proven: bool = False  # V derives from the key that was used, so nobody without it made this index
+    authenticity: Authenticity = "unsigned"
+    signer: Signer | None = None  # None: unsigned
 
     @property
     def track_ids(self) -> tuple[int, ...]:
@@ -311,19 +349,22 @@ class Unlocked:
             raise TamperedError(f"{name} belongs to another track or was changed: {_SOUND}") from None
 
 
-def _is_proven(document: IndexDocument, key: SecretKey | TrackKey) -> bool:
+def _check_derivation(document: IndexDocument, key: SecretKey | TrackKey) -> None:
+    """Of version 1, whose secret says from which key it derives."""
     digest = document.settings.video.sha256
     derived = bool(digest) and keys.video_secret(SecretKey(key.reveal()), bytes.fromhex(digest)) == document.secret
     if document.derived_from == str(key.recipient) and not derived:
         raise TamperedError("the video secret does not come from this key, though it says so: the index is forged")
-    return derived
 
 
-def _check_signature(manifest: Manifest, content: bytes, signature: bytes) -> None:
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(manifest.verify_key)).verify(signature, SIGNED_AS + content)
-    except (InvalidSignature, ValueError):
-        raise TamperedError(f"{MANIFEST_ENTRY} was changed: {_SOUND}") from None
+def _owners_signature(manifest: Manifest, content: bytes, signature: bytes) -> bytes:
+    """What the owner signed `content` with, b"" where nobody did. Raises TamperedError unless the run's key signed."""
+    runs, owners = signature[:SIGNATURE_SIZE], signature[SIGNATURE_SIZE:]
+    signed = SIGNED_AS_1 + content if manifest.version == 1 else SIGNED_AS + owners + content
+    sized = len(owners) == (SIGNATURE_SIZE if manifest.owned else 0)
+    if not sized or not Signer(bytes.fromhex(manifest.verify_key)).signed(signed, runs):
+        raise TamperedError(f"{MANIFEST_ENTRY} was changed: {_SOUND}")
+    return owners
 
 
 def _count_segments(names: Iterable[str]) -> dict[int, int]:
@@ -361,10 +402,9 @@ def _refuse_other_files(stream: BinaryIO) -> None:
 def _refuse_other_versions(stream: BinaryIO) -> None:
     """Read leniently, since another version may be laid out in another way."""
     version = _any_version(stream)
-    if version not in (None, VERSION):
-        raise VersionError(
-            f"the index has format version {version}, this program knows {VERSION}: use a newer revisage"
-        )
+    if version not in (None, *READ):
+        known = " and ".join(map(str, READ))
+        raise VersionError(f"the index has format version {version}, this program knows {known}: use a newer revisage")
 
 
 def _any_version(stream: BinaryIO) -> int | None:

@@ -1,17 +1,21 @@
 """Every secret: key files, and all derivation, one label a purpose. Knows no index, no video and no file but key files.
 
-    age identity (32 bytes) ── HKDF, salt = SHA-256 of the input ──►  V, the video secret (or V is random)
-    V ── HKDF ──►  track identity (an ordinary age identity), one per track
-    V ── HKDF ──►  a person's face, where several tracks are known to show one person
-    V ── HKDF ──►  Ed25519 key that signs the manifest
-    track identity ── HKDF, then ChaCha20 ──►  identity code, noise, signs of that track
-    a person's face ── HKDF, then ChaCha20 ──►  identity code and noise that all tracks of that person share
+What makes faces and what seals have nothing in common, so that a key given away for one run opens no other:
 
-A track's streams come from its identity alone, so whoever holds the track key reproduces them and needs no `V`; from a
-track key nobody gets back to `V`, or across to another track. A person's face opens nothing: it is no age identity, and
-what is sealed, and the signs that hide a latent, are each track's own. HKDF is RFC 5869 with SHA-256, ChaCha20 is
-RFC 8439, key files and recipients follow age-encryption.org/v1. Objects here never show a secret in `repr` or `str`;
-`reveal()` is the one way to it.
+    age identity (32 bytes) ── HKDF, salt = SHA-256 of the input ──►  face secret (or it is random)
+    face secret ── HKDF ──►  a track's face, or a person's, which all tracks of that person share
+    a face ── HKDF, then ChaCha20 ──►  identity code and noise
+    system's random source ──►  seal secret, a fresh one for every run
+    seal secret ── HKDF ──►  track identity (an ordinary age identity), one per track
+    seal secret ── HKDF ──►  Ed25519 key of the run, which binds its entries together
+    track identity ── HKDF, then ChaCha20 ──►  the noise and signs that hide a latent in that track's pixels
+    age identity ── HKDF ──►  Ed25519 key of the owner, who alone can sign with it
+
+Version 1 of the index had one secret for faces and seals, the video secret `V`, derived as the face secret is: `V` is
+read, and made no more. A track's streams come from its identity alone, so whoever holds the track key reproduces them;
+from a track key nobody gets back to the seal secret, or across to another track. A face opens nothing: it is no age
+identity. HKDF is RFC 5869 with SHA-256, ChaCha20 is RFC 8439, key files and recipients follow age-encryption.org/v1.
+Objects here never show a secret in `repr` or `str`; `reveal()` is the one way to it.
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ from typing import Final, Literal
 
 import bech32
 import pyrage
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -43,6 +48,12 @@ _VIDEO: Final = b"revisage/v1/video"
 _TRACK: Final = b"revisage/v1/track"
 _PERSON: Final = b"revisage/v1/person"
 _MANIFEST: Final = b"revisage/v1/manifest"
+_INPUT: Final = b"revisage/v3/input"
+_TRACK_FACE: Final = b"revisage/v3/track-face"
+_PERSON_FACE: Final = b"revisage/v3/person-face"
+_TRACK_SEAL: Final = b"revisage/v3/track-seal"
+_RUN: Final = b"revisage/v3/run"
+_OWNER: Final = b"revisage/v3/owner"
 _STREAMS: Final[dict[Purpose, bytes]] = {
     "identity": b"revisage/v1/identity",
     "noise": b"revisage/v1/noise",
@@ -52,6 +63,8 @@ _STREAMS: Final[dict[Purpose, bytes]] = {
 _SIZE: Final = 32  # bytes of every secret here
 _FILE_LIMIT: Final = 64 * 1024  # bytes of a key file
 _TRACK_MARK: Final = "# revisage track key"
+_SIGNER_MARK: Final = "# signer: "
+_SIGNER_PREFIX: Final = "signer"  # of the text of an owner's public signing key, signer1…
 _SECRET_PREFIX: Final = "AGE-SECRET-KEY-1"  # noqa: S105 (what every key begins with)
 _ARMOR: Final = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _ENCRYPTED: Final = (b"age-encryption.org/", _ARMOR)
@@ -82,24 +95,78 @@ class _Secret:
 
 
 class VideoSecret(_Secret):
-    """`V`: whoever has it opens every track of one video."""
+    """`V` of an index of version 1: whoever has it opens every track of every such run of one video under one key."""
+
+    __slots__ = ()
+
+
+class FaceSecret(_Secret):
+    """What the new faces of one video come from. It opens nothing."""
 
     __slots__ = ()
 
     @classmethod
-    def random(cls) -> VideoSecret:
-        """For processing with public keys only: nobody can derive it, the sealed index alone holds it."""
+    def random(cls) -> FaceSecret:
+        """For processing with public keys only: nobody can derive it."""
         return cls(secrets.token_bytes(_SIZE))
+
+
+class SealSecret(_Secret):
+    """Whoever has it opens every track of one run, and nothing of any other run."""
+
+    __slots__ = ()
+
+    @classmethod
+    def random(cls) -> SealSecret:
+        """A fresh one: the sealed index alone holds it."""
+        return cls(secrets.token_bytes(_SIZE))
+
+
+class OwnerKey(_Secret):
+    """What an owner signs with. Only the secret key gives it; no recipient and no track key does."""
+
+    __slots__ = ()
+
+    @property
+    def signer(self) -> Signer:
+        """The public half."""
+        return Signer(self._private().public_key().public_bytes_raw())
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes, Ed25519."""
+        return self._private().sign(message)
+
+    def _private(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self._raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """The public half of an `OwnerKey`: tells by whom an index was signed. Prints as `signer1…`."""
+
+    raw: bytes  # 32
+
+    def __str__(self) -> str:
+        return str(bech32.bech32_encode(_SIGNER_PREFIX, bech32.convertbits(self.raw, 8, 5)))
+
+    def signed(self, message: bytes, signature: bytes) -> bool:
+        """Whether `signature` is this signer's under `message`."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
 
 
 class _Identity(_Secret):
     """An age X25519 identity."""
 
-    __slots__ = ("exposed",)
+    __slots__ = ("exposed", "trusted")
 
-    def __init__(self, raw: bytes, *, exposed: bool = False) -> None:
+    def __init__(self, raw: bytes, *, exposed: bool = False, trusted: tuple[Signer, ...] = ()) -> None:
         super().__init__(raw)
         self.exposed = exposed  # its file can be read or written by others than its owner; worth a warning
+        self.trusted = trusted  # whose signature its file says is to be believed
 
     @property
     def recipient(self) -> Recipient:
@@ -128,6 +195,11 @@ class SecretKey(_Identity):
     def __repr__(self) -> str:
         return f"<SecretKey for {self.recipient}>"
 
+    @property
+    def owner(self) -> OwnerKey:
+        """What its holder signs with."""
+        return OwnerKey(_hkdf(self, _OWNER))
+
     @classmethod
     def generate(cls) -> SecretKey:
         """A new one, from the system's random source."""
@@ -135,13 +207,13 @@ class SecretKey(_Identity):
 
 
 class TrackKey(_Identity):
-    """The key of one track of one video, and of nothing else."""
+    """The key of one track of one run, and of nothing else (of version 1: of every run of one video)."""
 
     __slots__ = ()
 
 
 class FaceKey(_Secret):
-    """What a new face shared by several tracks comes from. It decrypts nothing."""
+    """What a new face comes from. It decrypts nothing."""
 
     __slots__ = ()
 
@@ -174,33 +246,51 @@ class KeyStream:
         return self._cipher.update(bytes(count))
 
 
+def face_secret(key: SecretKey, input_sha256: bytes) -> FaceSecret:
+    """Of one input (`input_sha256`: 32 bytes): the same key and the same input give the same faces."""
+    return FaceSecret(_hkdf(key, _INPUT, salt=_digest(input_sha256)))
+
+
 def video_secret(key: SecretKey, input_sha256: bytes) -> VideoSecret:
-    """`V` of one input (`input_sha256`: 32 bytes): the same key and the same input give the same faces."""
-    if len(input_sha256) != _SIZE:
-        raise ValueError("input_sha256 must be the 32 bytes of a SHA-256 digest")
-    return VideoSecret(_hkdf(key, _VIDEO, salt=input_sha256))
+    """`V` of one input (`input_sha256`: 32 bytes), as version 1 derived it."""
+    return VideoSecret(_hkdf(key, _VIDEO, salt=_digest(input_sha256)))
 
 
-def track_identity(secret: VideoSecret, track_id: int) -> TrackKey:
-    """The age identity that opens track `track_id` (0 … 2^32-1) of the video of `secret`."""
-    return TrackKey(_hkdf(secret, _TRACK + _u32(track_id)))
+def track_identity(secret: SealSecret | VideoSecret, track_id: int) -> TrackKey:
+    """The age identity that opens track `track_id` (0 … 2^32-1) of what `secret` seals."""
+    label = _TRACK if isinstance(secret, VideoSecret) else _TRACK_SEAL
+    return TrackKey(_hkdf(secret, label + _u32(track_id)))
 
 
-def face_key(secret: VideoSecret, track_id: int, person: int | None) -> TrackKey | FaceKey:
-    """What the new face of track `track_id` comes from: its own key, or the face of its `person` (1 … 2^32-1)."""
-    if person is None:
-        return track_identity(secret, track_id)
-    return FaceKey(_hkdf(secret, _PERSON + _u32(person)))
+def face_key(secret: FaceSecret | VideoSecret, track_id: int, person: int | None) -> TrackKey | FaceKey:
+    """What the new face of track `track_id` comes from: a face of its own, or the one of its `person` (1 … 2^32-1).
+
+    In version 1 a track without a person got its face from its own identity.
+    """
+    if isinstance(secret, VideoSecret):
+        own = person is None
+        return track_identity(secret, track_id) if own else FaceKey(_hkdf(secret, _PERSON + _u32(person or 0)))
+    which = _TRACK_FACE + _u32(track_id) if person is None else _PERSON_FACE + _u32(person)
+    return FaceKey(_hkdf(secret, which))
 
 
-def signing_key(secret: VideoSecret) -> Ed25519PrivateKey:
-    """The key that signs the manifest of the video of `secret`."""
-    return Ed25519PrivateKey.from_private_bytes(_hkdf(secret, _MANIFEST))
+def signing_key(secret: SealSecret | VideoSecret) -> Ed25519PrivateKey:
+    """The key of a run: signs its manifest. Every recipient has it; who made the run is for the owner's key to say."""
+    label = _MANIFEST if isinstance(secret, VideoSecret) else _RUN
+    return Ed25519PrivateKey.from_private_bytes(_hkdf(secret, label))
 
 
-def verify_key(secret: VideoSecret) -> bytes:
+def verify_key(secret: SealSecret | VideoSecret) -> bytes:
     """The 32 public bytes of `signing_key`."""
     return signing_key(secret).public_key().public_bytes_raw()
+
+
+def parse_signer(text: str) -> Signer:
+    """The signer that `signer1…` names. Raises KeyFileError."""
+    prefix, raw = _unbech32(text.strip()) if len(text) < 200 else ("", b"")
+    if prefix != _SIGNER_PREFIX or len(raw) != _SIZE:
+        raise KeyFileError("not a signer (signer1 and 58 more characters): copy the whole line")
+    return Signer(raw)
 
 
 def track_stream(key: TrackKey | FaceKey, purpose: Purpose, segment: int = 0) -> KeyStream:
@@ -220,8 +310,8 @@ def encrypt(plaintext: bytes, recipients: Sequence[Recipient]) -> bytes:
     return bytes(pyrage.encrypt(plaintext, [pyrage.x25519.Recipient.from_str(r.text) for r in recipients]))
 
 
-def write_secret_key(path: Path, passphrase: str | None = None) -> str:
-    """Make a key, write it to `path` (new, mode 0600), return its public key.
+def write_secret_key(path: Path, passphrase: str | None = None) -> SecretKey:
+    """Make a key, write it to `path` (new, mode 0600), return it.
 
     The file is what age-keygen writes; with a passphrase it is an armored age file that holds that.
     Raises KeyFileError where `path` exists or cannot be written.
@@ -229,16 +319,20 @@ def write_secret_key(path: Path, passphrase: str | None = None) -> str:
     if passphrase == "":
         raise KeyFileError("the passphrase is empty: choose one, or make a key without")
     key = SecretKey.generate()
-    text = _key_file(key, []).encode()
+    text = _key_file(key, [f"{_SIGNER_MARK}{key.owner.signer}"]).encode()
     _write_new(path, pyrage.passphrase.encrypt(text, passphrase, armored=True) if passphrase else text)
-    return str(key.recipient)
+    return key
 
 
-def write_track_key(path: Path, key: TrackKey, comments: Sequence[str] = ()) -> None:
-    """Write `key` to `path` (new, mode 0600), with one line per comment. Raises KeyFileError as `write_secret_key`."""
+def write_track_key(path: Path, key: TrackKey, comments: Sequence[str] = (), signer: Signer | None = None) -> None:
+    """Write `key` to `path` (new, mode 0600), with one line per comment. Raises KeyFileError as `write_secret_key`.
+
+    `signer`: whose signature its holder is to believe.
+    """
     if any(not line.isprintable() for line in comments):
         raise ValueError("a comment is one printable line")
-    _write_new(path, _key_file(key, [_TRACK_MARK, *(f"# {line}" for line in comments)]).encode())
+    trusted = [f"{_SIGNER_MARK}{signer}"] if signer is not None else []
+    _write_new(path, _key_file(key, [_TRACK_MARK, *(f"# {line}" for line in comments), *trusted]).encode())
 
 
 def read_key(path: Path, ask_passphrase: Callable[[], str] | None = None) -> SecretKey | TrackKey:
@@ -246,14 +340,15 @@ def read_key(path: Path, ask_passphrase: Callable[[], str] | None = None) -> Sec
 
     `ask_passphrase` is called at most once, and only for a protected file. Which of the two classes comes back goes by
     the comment `write_track_key` leaves: a label for people, since an index tries what a key opens, not what it says.
-    Raises KeyFileError.
+    Comments `# signer: signer1…` name whose signatures the holder believes. Raises KeyFileError.
     """
     content, exposed = _read_small(path)
     if content.startswith(_ENCRYPTED):
         content = _unprotect(path, content, ask_passphrase)
     lines = _lines(path, content)
     raw = _only_identity(path, [line for line in lines if line and not line.startswith("#")])
-    return (TrackKey if _TRACK_MARK in lines else SecretKey)(raw, exposed=exposed)
+    trusted = tuple(parse_signer(line[len(_SIGNER_MARK) :]) for line in lines if line.startswith(_SIGNER_MARK))
+    return (TrackKey if _TRACK_MARK in lines else SecretKey)(raw, exposed=exposed, trusted=trusted)
 
 
 def parse_recipient(text: str) -> Recipient:
@@ -376,6 +471,12 @@ def _unbech32(text: str) -> tuple[str, bytes]:
 
 def _hkdf(secret: _Secret, info: bytes, salt: bytes | None = None) -> bytes:
     return HKDF(algorithm=SHA256(), length=_SIZE, salt=salt, info=info).derive(secret.reveal())
+
+
+def _digest(sha256: bytes) -> bytes:
+    if len(sha256) != _SIZE:
+        raise ValueError("input_sha256 must be the 32 bytes of a SHA-256 digest")
+    return sha256
 
 
 def _u32(number: int) -> bytes:

@@ -1,8 +1,8 @@
 """What a video with carried faces says of itself in a tag of its container, for the day its index is lost.
 
-A line of text: `revisage-1:` and, in Base64, an age file for the recipients of the index. In it, as JSON, the video
-secret, how the pixels carry, and which tracks are when; no geometry, and nothing that anybody without a key can read.
-Knows no video and no container.
+A line of text: `revisage-3:` and, in Base64, an age file for the recipients of the index. In it, as JSON, the seal
+secret and the face secret, how the pixels carry, and which tracks are when; no geometry, and nothing that anybody
+without a key can read. Labels of version 1 (`revisage-1:`) have one secret for both. Knows no video and no container.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from revisage.pipeline.errors import TamperedError, VersionError
 from revisage.pipeline.vault import keys
-from revisage.pipeline.vault.keys import Recipient, SecretKey, VideoSecret
+from revisage.pipeline.vault.keys import FaceSecret, Recipient, SealSecret, SecretKey, VideoSecret
 
-PREFIX: Final = "revisage-1:"
+PREFIX: Final = "revisage-3:"
+_PREFIX_1: Final = "revisage-1:"
 _LIMIT: Final = 1 << 20  # characters
 
 
@@ -37,7 +38,8 @@ class LabelTrack:
 class Label:
     """All but the geometry."""
 
-    secret: VideoSecret
+    secret: SealSecret | VideoSecret
+    faces: FaceSecret | VideoSecret
     carry: float
     generator: Mapping[str, Any]  # as in the index
     tracks: tuple[LabelTrack, ...]
@@ -46,6 +48,7 @@ class Label:
         """The text of the tag."""
         fields = {
             "secret": base64.b64encode(self.secret.reveal()).decode("ascii"),
+            "faces": base64.b64encode(self.faces.reveal()).decode("ascii"),
             "carry": self.carry,
             "generator": dict(self.generator),
             "tracks": [[t.id, t.first, t.last, t.person, t.draw] for t in self.tracks],
@@ -56,7 +59,7 @@ class Label:
     @classmethod
     def opened(cls, text: str, key: SecretKey) -> Label:
         """What `sealed` made. Raises WrongKeyError, TamperedError, VersionError."""
-        if not text.startswith(PREFIX):
+        if not text.startswith((PREFIX, _PREFIX_1)):
             raise VersionError("the label of this video is of a kind that this program does not know")
         try:
             sealed = base64.b64decode(text[len(PREFIX) : _LIMIT], validate=True)
@@ -65,11 +68,24 @@ class Label:
         plain = key.decrypt(sealed)
         try:
             fields = json.loads(plain)
-            secret = VideoSecret(base64.b64decode(fields["secret"], validate=True))
+            secret, faces = _secrets_1(fields) if text.startswith(_PREFIX_1) else _secrets(fields)
             tracks = tuple(_track(row) for row in fields["tracks"])
-            return cls(secret, float(fields["carry"]), dict(fields["generator"]), tracks)
+            return cls(secret, faces, float(fields["carry"]), dict(fields["generator"]), tracks)
         except (ValueError, TypeError, KeyError, binascii.Error, RecursionError):
             raise TamperedError("the label of this video is not readable") from None
+
+
+def _secrets(fields: Any) -> tuple[SealSecret, FaceSecret]:
+    return SealSecret(_raw(fields["secret"])), FaceSecret(_raw(fields["faces"]))
+
+
+def _secrets_1(fields: Any) -> tuple[VideoSecret, VideoSecret]:
+    secret = VideoSecret(_raw(fields["secret"]))
+    return secret, secret
+
+
+def _raw(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
 def _track(row: Any) -> LabelTrack:

@@ -17,6 +17,7 @@ from revisage.pipeline.vault import archive, keys
 from revisage.pipeline.vault.document import (
     INDEX_ENTRY,
     MANIFEST_ENTRY,
+    OWNED_AS,
     SIGNATURE_ENTRY,
     SIGNED_AS,
     Binding,
@@ -30,7 +31,7 @@ from revisage.pipeline.vault.document import (
     placement_name,
     track_name,
 )
-from revisage.pipeline.vault.keys import Recipient, VideoSecret
+from revisage.pipeline.vault.keys import OwnerKey, Recipient, SealSecret
 
 
 class IndexWriter:
@@ -48,12 +49,21 @@ class IndexWriter:
     """
 
     def __init__(
-        self, path: Path, secret: VideoSecret, recipients: Sequence[Recipient], overwrite: bool = False
+        self,
+        path: Path,
+        secret: SealSecret,
+        recipients: Sequence[Recipient],
+        overwrite: bool = False,
+        owner: OwnerKey | None = None,
     ) -> None:
-        """Raises OutputError where `path` exists (without `overwrite`) or its folder cannot be written."""
+        """`owner` signs; without one the index says that nobody did.
+
+        Raises OutputError where `path` exists (without `overwrite`) or its folder cannot be written.
+        """
         if not recipients:
             raise ValueError("an index for nobody would lose the originals")
         self._path, self._secret, self._recipients, self._overwrite = path, secret, tuple(recipients), overwrite
+        self._owner = owner
         self._binding = Binding(secrets.token_hex(16), keys.verify_key(secret).hex())
         self._entries: list[Entry] = []
         self._segments: dict[int, int] = {}  # track -> how many
@@ -90,17 +100,19 @@ class IndexWriter:
     def finish(self, document: IndexDocument, video_digest: str) -> None:
         """Write everything else and bring it to the disk, still under a temporary name.
 
-        `document` lists every track that was sealed; its `segments` are filled in here. `video_digest`: hex SHA-256
-        over the video packets of the anonymized file. Raises OutputError where it cannot be written.
+        `document` lists every track that was sealed; its `segments` and signer are filled in here. `video_digest`: hex
+        SHA-256 over the video packets of the anonymized file. Raises OutputError where it cannot be written.
         """
         document = self._completed(document)
         for record in document.tracks:
-            sheet = TrackSheet(record, document.settings).to_json(self._binding)
+            sheet = TrackSheet(record, document.settings, document.signer).to_json(self._binding)
             to = [keys.track_identity(self._secret, record.id).recipient]
             self._add(track_name(record.id), keys.encrypt(sheet, to))
         self._add(INDEX_ENTRY, keys.encrypt(document.to_json(self.video_id), self._recipients))
-        manifest = Manifest(self.video_id, video_digest, self._binding.verify_key, tuple(self._entries)).to_json()
-        signature = keys.signing_key(self._secret).sign(SIGNED_AS + manifest)
+        head = self.video_id, video_digest, self._binding.verify_key
+        manifest = Manifest(*head, tuple(self._entries), owned=self._owner is not None).to_json()
+        owners = self._owner.sign(OWNED_AS + manifest) if self._owner is not None else b""
+        signature = keys.signing_key(self._secret).sign(SIGNED_AS + owners + manifest) + owners
         with self._writing():
             self._close(manifest, signature)
         self._finished = True
@@ -141,11 +153,12 @@ class IndexWriter:
 
     def _completed(self, document: IndexDocument) -> IndexDocument:
         if document.secret != self._secret:
-            raise ValueError("the document belongs to another video secret")
+            raise ValueError("the document belongs to another seal secret")
         if missing := self._segments.keys() - {record.id for record in document.tracks}:
             raise ValueError(f"the document does not list the sealed tracks {sorted(missing)}")
         records = sorted(document.tracks, key=lambda record: record.id)
-        return replace(document, tracks=tuple(replace(r, segments=self._segments.get(r.id, 0)) for r in records))
+        tracks = tuple(replace(r, segments=self._segments.get(r.id, 0)) for r in records)
+        return replace(document, tracks=tracks, signer=self._owner.signer if self._owner is not None else None)
 
     def _add(self, name: str, content: bytes) -> None:
         if self._finished or self._file.closed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +14,42 @@ from revisage.pipeline.errors import MismatchError, TamperedError, WrongKeyError
 from revisage.pipeline.media import file_digest, video_digest
 from revisage.pipeline.shape import PARTS, REGIONS
 from revisage.pipeline.types import Origin, Plan, Shape, Track, TrackedFace
-from revisage.pipeline.vault.index import CONTESTED, TrackRecord, Unlocked, open_index
-from revisage.pipeline.vault.keys import SecretKey, TrackKey
+from revisage.pipeline.vault.index import CONTESTED, Authenticity, TrackRecord, Unlocked, open_index
+from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
 
 _ROW = 15  # frame, box, five points
 
 
-def read_plan(index: Path, key: SecretKey | TrackKey, output: Path, original: Path | None) -> tuple[Plan, bool]:
-    """The plan in `index`, and whether `output` is the very file that it was made with.
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an index says of a finished video."""
+
+    plan: Plan
+    same: bool  # the video is the very file that the index was made with
+    authenticity: Authenticity
+    signer: str | None  # signer1…
+    version: int  # of the index's format
+
+
+def read_plan(
+    index: Path, key: SecretKey | TrackKey, output: Path, original: Path | None, known: Sequence[Signer] = ()
+) -> Expected:
+    """What `index` says of `output`. `known`: signers to be believed.
 
     A file that was encoded again or tampered with still has its faces where the plan says, so it can be verified.
     Raises IndexFileError and its kin, MismatchError where `original` is not the file that the index is about.
     """
     with open_index(index) as reader:
-        unlocked = reader.unlock(key)
+        unlocked = reader.unlock(key, known)
         plan = expected(unlocked)
         if original is not None and plan.video.sha256 and file_digest(original) != plan.video.sha256:
             raise MismatchError(f"{original.name} is not the file that {output.name} was made from: bring that one")
-        try:
+        same = False
+        with suppress(MismatchError):
             unlocked.check_video(video_digest(output))
-        except MismatchError:
-            return plan, False
-        return plan, True
+            same = True
+        signer = str(unlocked.signer) if unlocked.signer else None
+        return Expected(plan, same, unlocked.authenticity, signer, reader.version)
 
 
 def expected(unlocked: Unlocked) -> Plan:

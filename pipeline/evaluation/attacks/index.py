@@ -34,7 +34,7 @@ from revisage.pipeline.vault.document import (
     placement_name,
 )
 from revisage.pipeline.vault.index import open_index
-from revisage.pipeline.vault.keys import SecretKey, VideoSecret
+from revisage.pipeline.vault.keys import SealSecret, SecretKey
 
 KEY_BITS = 251  # free bits of an X25519 key (RFC 7748, section 5: five of the 256 are fixed by clamping)
 CURVE_BITS = 126  # log2 of the work to find it from its public half, by Pollard's rho
@@ -132,7 +132,7 @@ def independence(key: SecretKey, side: int = 64) -> Attack:
 
 
 def _stream(key: SecretKey, video: int, track: int, purpose: keys.Purpose, stretch: int) -> Stream:
-    secret = keys.video_secret(key, hashlib.sha256(bytes([video])).digest())
+    secret = SealSecret(hashlib.sha256(key.reveal() + bytes([video])).digest())
     return keys.track_stream(keys.track_identity(secret, track), purpose, stretch).read
 
 
@@ -221,11 +221,12 @@ def _flipped(content: bytes) -> bytes:
 
 def _resigned(contents: Contents) -> Contents:
     """With a manifest that fits, under a signing key of the attacker's own."""
-    attacker = VideoSecret.random()
+    attacker = SealSecret.random()
     inner = {n: c for n, c in contents.items() if n not in (MANIFEST_ENTRY, SIGNATURE_ENTRY)}
     entries = tuple(Entry(n, len(c), hashlib.sha256(c).hexdigest()) for n, c in inner.items())
     old = Manifest.from_json(contents[MANIFEST_ENTRY])
-    manifest = replace(old, entries=entries, verify_key=keys.verify_key(attacker).hex()).to_json()
+    verify_key = keys.verify_key(attacker).hex()
+    manifest = replace(old, entries=entries, verify_key=verify_key, owned=False).to_json()
     signature = keys.signing_key(attacker).sign(SIGNED_AS + manifest)
     return {**inner, MANIFEST_ENTRY: manifest, SIGNATURE_ENTRY: signature}
 
