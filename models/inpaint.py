@@ -182,7 +182,9 @@ def calmed(noise: Tensor, cell: int) -> Tensor:
 
 def _inside(mouth: Mouth) -> Inside:
     left, right = mouth.lips[20], mouth.lips[30]
-    return reenact.inside_of(mouth.picture(), mouth.lips, float(np.linalg.norm(right - left)) / mouth.width, mouth.tooth)
+    return reenact.inside_of(
+        mouth.picture(), mouth.lips, float(np.linalg.norm(right - left)) / mouth.width, mouth.tooth
+    )
 
 
 def _drawn_share(drawn: Drawn, shape: Float, side: int) -> Float:

@@ -43,6 +43,8 @@ _HUES = 0.25, 1.0  # least and most of its own hue that a face keeps
 _FAR_HUE, _FARTHER_HUE = 0.1, 0.8  # how far a channel may be from the skin's: on plain skin, and more elsewhere
 _FEATURES = 0.75  # how much less of that eyes, brows and lips get
 _SMALL = 96  # side of the picture in which what is broad is worked out
+_TURNED = 0.06  # portraits that are more turned than this are made to look ahead; see `_turn`
+_MIDDLE = (0, 78, 80, 88, 108, 98, 18)  # landmarks from the forehead down to the chin
 _MAP = 160  # side of the field that is worked out exactly; between, it is smooth
 _IRIS = 48  # side of an iris's picture, pixels
 _LIMB = 0.06  # of the radius: how softly an iris ends
@@ -95,6 +97,8 @@ class Drawn:
 def face_of(picture: Image, landmarks: Float, irises: Float | None = None, mouth: Inside | None = None) -> Face:
     """An actor's portrait (H, H, 3) uint8 RGB, aligned to `FACE_TEMPLATE`, with landmarks (135, 2) and irises
     (2, 5, 2): centre and four places of the rim, without its light. Raises ValueError where it shows no skin."""
+    if irises is not None and abs(_turn(landmarks)) > _TURNED:
+        picture, landmarks, irises = _faced(picture, np.asarray(landmarks, np.float32), irises)
     own = tone.read(picture, landmarks)
     if own is None:
         raise ValueError("a portrait shows no skin")
@@ -114,6 +118,46 @@ def face_of(picture: Image, landmarks: Float, irises: Float | None = None, mouth
         departure(points, _mean(len(picture)), OWN),
         mouth,
     )
+
+
+def _turn(landmarks: Float) -> float:
+    """How far the tip of the nose lies to the viewer's right of the eyes' middle, distances of the eye centres."""
+    middle = landmarks[layout.EYE_CENTRES].mean(0)
+    return float((landmarks[layout.NOSE_TIP, 0] - middle[0]) / layout.interocular(landmarks))
+
+
+def _faced(picture: Image, landmarks: Float, irises: Float) -> tuple[Image, Float, Float]:
+    """A portrait that is a little turned, as if it looked ahead: the nearer half of the face, and its mirror image.
+
+    Half a face is as wide as it lies beside the line through bridge, nose, lips and chin.
+    """
+    if _turn(landmarks) < 0:  # the viewer's right is nearer
+        size = len(picture)
+        flipped = np.ascontiguousarray(picture[:, ::-1])
+        one, points, eyes = _faced(flipped, layout.mirror(landmarks, size), _mirrored(irises, size))
+        return np.ascontiguousarray(one[:, ::-1]), layout.mirror(points, size), _mirrored(eyes, size)
+    size, centre = len(picture), (len(picture) - 1) / 2
+    line = landmarks[list(_MIDDLE)]
+    order = np.argsort(line[:, 1])
+    across = landmarks[:, 0] - np.interp(landmarks[:, 1], line[order, 1], line[order, 0])
+    near = np.stack([centre + np.minimum(across, 0), landmarks[:, 1]], axis=1).astype(np.float32)
+    far = layout.mirror(near, size)
+    side = _mean(size)[:, 0] - centre
+    shape = np.where((side < 0)[:, None], near, far)
+    shape[np.abs(side) < 0.01 * size, 0] = centre
+    x, y = _field(shape, landmarks, size)
+    half = cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    share = np.clip((np.arange(size) - centre) / (0.01 * size) + 0.5, 0, 1).astype(np.float32)[None, :, None]
+    whole = np.clip(np.rint(half * (1 - share) + half[:, ::-1] * share), 0, 255).astype(np.uint8)
+    eye = irises[0] + (shape[layout.EYE_LEFT].mean(0) - landmarks[layout.EYE_LEFT].mean(0))
+    return whole, np.asarray(shape, np.float32), np.stack([eye, _mirrored(np.stack([eye, eye]), size)[1]])
+
+
+def _mirrored(irises: Float, size: int) -> Float:
+    """(2, 5, 2) of the picture flipped left to right."""
+    flipped = irises[::-1].copy()
+    flipped[..., 0] = size - 1 - flipped[..., 0]
+    return np.asarray(flipped, np.float32)
 
 
 def inside_of(picture: Image, lips: Float, unit: float, tooth: Float) -> Inside:

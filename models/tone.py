@@ -92,8 +92,7 @@ def surface(tone: Float, landmarks: Float, size: int) -> Float:
     small = min(size, SIDE)  # it is smooth
     scaled = (landmarks + 0.5) * (small / size) - 0.5
     surface: Float = np.exp(np.clip(polynomials(scaled, small) @ tone[:8], -7, 0.3))
-    whole = surface if small == size else cv2.resize(surface, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(whole, np.float32)
+    return np.asarray(cv2.resize(surface, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def polynomials(landmarks: Float, size: int) -> Float:
