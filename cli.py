@@ -214,6 +214,19 @@ def _stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+def _likes(
+    _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
+) -> tuple[tuple[int | None, tuple[str, ...]], ...]:
+    """`woman,50s` for everybody, `2=woman,50s` for track 2."""
+    found = []
+    for value in values:
+        track, equals, words = value.rpartition("=")
+        if equals and not track.isdecimal():
+            raise click.BadParameter(f"{value!r}: before = there must be a track's number, as in 2=woman,50s")
+        found.append((int(track) if equals else None, tuple(w.strip().lower() for w in words.split(",") if w.strip())))
+    return tuple(found)
+
+
 def _words(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """What stands between commas."""
     return None if value is None else tuple(word.strip() for word in value.split(",") if word.strip())
@@ -307,6 +320,19 @@ _method_options = _stacked(
         "--region",
         type=click.Choice(["face", "head"]),
         help="What is replaced; the head has hair and ears.  [default: face, or as the plan says]",
+    ),
+    click.option(
+        "--tone",
+        default="filmed",
+        type=click.Choice(["filmed", "around"]),
+        help="Where light and skin tone come from: 27 numbers of the filmed face, or what is around it alone.",
+    ),
+    click.option(
+        "--like",
+        multiple=True,
+        callback=_likes,
+        metavar="[ID=]WORDS",
+        help="What a new face must be, such as woman,50s,dark; of one track with 2=woman (repeatable).",
     ),
     click.option(
         "--keep-parts",

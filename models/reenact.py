@@ -48,6 +48,7 @@ _MIDDLE = (0, 78, 80, 88, 108, 98, 18)  # landmarks from the forehead down to th
 _MAP = 160  # side of the field that is worked out exactly; between, it is smooth
 _IRIS = 48  # side of an iris's picture, pixels
 _LIMB = 0.06  # of the radius: how softly an iris ends
+_CREASE = 0.6  # colour over light of the line where lids meet
 _LID = 0.45  # how dark the white is under the upper lid ...
 _SHADOW = 0.22  # ... and how far down that reaches, of the eye's opening
 
@@ -108,6 +109,7 @@ def face_of(picture: Image, landmarks: Float, irises: Float | None = None, mouth
     eyes = None
     if irises is not None:
         eyes = (_eyeball(detail, points, EYES[0], irises[0]), _eyeball(detail, points, EYES[1], irises[1]))
+        detail = _without_eyeballs(detail, points)
     plain = _plain(landmarks, len(picture))
     return Face(
         np.dstack([detail, plain]),
@@ -403,6 +405,15 @@ def _eyeball(detail: Float, landmarks: Float, contour: slice, iris: Float) -> Ey
     return Eyeball(
         _iris(detail, inside, centre, radius, white), white, radius / unit, (centre - landmarks[contour].mean(0)) / unit
     )
+
+
+def _without_eyeballs(detail: Float, landmarks: Float) -> Float:
+    """`detail` with a crease where the eyes are: what shows of a texture's eye when lids meet."""
+    inside = np.zeros(detail.shape[:2], np.float32)
+    for contour in EYES:
+        inside[_filled(landmarks[contour], len(detail))] = 1
+    soft = cv2.GaussianBlur(inside, (0, 0), 0.012 * float(layout.interocular(landmarks)))[..., None]
+    return np.asarray(detail * (1 - soft) + np.float32(_CREASE) * soft, np.float32)
 
 
 def _white(detail: Float, inside: NDArray[np.bool_], centre: Float, radius: float) -> Float:

@@ -92,7 +92,8 @@ def surface(tone: Float, landmarks: Float, size: int) -> Float:
     small = min(size, SIDE)  # it is smooth
     scaled = (landmarks + 0.5) * (small / size) - 0.5
     surface: Float = np.exp(np.clip(polynomials(scaled, small) @ tone[:8], -7, 0.3))
-    return np.asarray(cv2.resize(surface, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
+    large: Float = cv2.resize(surface, (size, size), interpolation=cv2.INTER_CUBIC)
+    return large
 
 
 def polynomials(landmarks: Float, size: int) -> Float:
@@ -103,7 +104,8 @@ def polynomials(landmarks: Float, size: int) -> Float:
     x, y = np.meshgrid((axis - centre[0]) / reach, (axis - centre[1]) / reach)
     far = np.maximum(np.hypot(x, y) / _REACH, 1)
     x, y = x / far, y / far
-    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, x**3, y**3], axis=-1).astype(np.float32)
+    rows = [np.ones_like(x), x, y, x * x, y * y, x * y, x**3, y**3]
+    return np.asarray(np.stack(rows, axis=-1), np.float32)
 
 
 def sharpness(contrast: Float, landmarks: Float) -> Float:

@@ -304,8 +304,6 @@ class Workshop:
             check_picture(picture, overwrite=overwrite)
         plan = alone(kept(plan or self.analyze(source, progress, detections), keep), only)
         _known(plan, redraw, "to draw anew")
-        for number in redraw:
-            plan = redrawn(plan, [number])
         plan = replace(plan, shape=self._shape(plan.shape))
         access = Access.of(keys.secrets, keys.recipients, plan.video.sha256)
         options = RenderOptions(
@@ -318,7 +316,10 @@ class Workshop:
             carry=self.carry,
         )
         rendering = _Rendering(source, output, method, access, options, progress)
-        plan = self._toned(rendering.assigned(self._wished(plan)))
+        plan = rendering.assigned(self._wished(plan))
+        for number in redraw:
+            plan = rendering.assigned(redrawn(plan, [number]))
+        plan = self._toned(plan)
         plan, report, verdict, fixed = self._verified(rendering, plan) if self.options.verify else rendering.plain(plan)
         if picture is not None:
             picture_of_moments(output, plan, picture, overwrite=overwrite)

@@ -47,7 +47,7 @@ def tiny_inpaint(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def tiny_cast(folder: Path, count: int = 6, size: int = 96) -> Path:
+def tiny_cast(folder: Path, count: int = 6, size: int = 192) -> Path:
     """Write faces of some colours, of average shape, and a mouth to `folder`."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def tiny_cast(folder: Path, count: int = 6, size: int = 96) -> Path:
     landmarks = standard_landmarks(five)
     mesh = np.zeros((VERTICES, 3), np.float32)
     mesh[list(layout.MESH_VERTICES), :2] = landmarks[: layout.EYE_CENTRES.start]
-    offsets = np.array([[0, 0], [2.5, 0], [0, -2.5], [-2.5, 0], [0, 2.5]], np.float32)
+    offsets = np.array([[0, 0], [2, 0], [0, -2], [-2, 0], [0, 2]], np.float32)
     iris = landmarks[layout.EYE_CENTRES][:, None] + offsets
     arrays, actors, tones = {}, [], []
     for i in range(count):
@@ -63,13 +63,15 @@ def tiny_cast(folder: Path, count: int = 6, size: int = 96) -> Path:
         picture = np.clip(skin + rng.normal(0, 12, (size // 8, size // 8, 3)), 0, 255).astype(np.uint8)
         picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC)
         for x, y in landmarks[layout.EYE_CENTRES]:
-            cv2.circle(picture, (int(x), int(y)), 4, (20, 20, 20), -1)
+            cv2.circle(picture, (round(x), round(y)), 2, (20, 20, 20), -1)
         arrays[f"texture.actor-{i}"] = cv2.imencode(".jpg", picture[..., ::-1])[1].reshape(-1)
         light = tone.linear(np.full((1, 1, 3), skin, np.uint8))[0, 0]
         tones.append(np.stack([light, tone.lab(light)]))
         sex, age = ("female", "male")[i % 2], 20 + 12 * i
         actors.append({"name": f"actor-{i}", "sex": sex, "age": age, "has_teeth": False, "mouth_opening": 0.0})
-    lips = (landmarks[layout.LIPS_OUTER.start : layout.LIPS_INNER.stop] - landmarks[layout.LIPS_INNER].mean(0)) * 3 + 48
+    lips = (
+        landmarks[layout.LIPS_OUTER.start : layout.LIPS_INNER.stop] - landmarks[layout.LIPS_INNER].mean(0)
+    ) * 1.5 + 48
     lips[20:, 1] += np.where(np.arange(20) < 10, 6, -6)
     arrays["mouth.mouth-0"] = cv2.imencode(".jpg", np.full((96, 96, 3), 210, np.uint8))[1].reshape(-1)
     arrays |= {
