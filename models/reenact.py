@@ -48,6 +48,7 @@ _MIDDLE = (0, 78, 80, 88, 108, 98, 18)  # landmarks from the forehead down to th
 _MAP = 160  # side of the field that is worked out exactly; between, it is smooth
 _IRIS = 48  # side of an iris's picture, pixels
 _LIMB = 0.06  # of the radius: how softly an iris ends
+_MEET = 0.015  # mean gap of lids, in eye distances, up to which nothing is seen between them
 _CREASE = 0.6  # colour over light of the line where lids meet
 _LID = 0.45  # how dark the white is under the upper lid ...
 _SHADOW = 0.22  # ... and how far down that reaches, of the eye's opening
@@ -479,6 +480,8 @@ def _open_eye(drawn: Float, eye: Eyeball, landmarks: Float, contour: slice, cent
     disc = np.clip((1 + soft / 2 - np.hypot(u, v)) / soft, 0, 1)[..., None]
     ball = ball * (1 - disc) + painted * disc
     share = cv2.GaussianBlur(within.astype(np.float32) / 255, (0, 0), max(0.4, 0.012 * unit))[..., None]
+    gap = float(cv2.contourArea(lids.astype(np.float32))) / (max(float(np.ptp(lids[:, 0])), 1.0) * unit)
+    share *= np.float32(np.clip((gap - _MEET) / _MEET, 0, 1))
     part = drawn[y0:y1, x0:x1]
     part[:] = part * (1 - share) + ball * share
 
