@@ -36,6 +36,7 @@ class RecoverOptions:
             crf=self.crf,
             overwrite=self.overwrite,
             copy_streams_from=anonymized,
+            private=True,
         )
 
 

@@ -53,6 +53,7 @@ from revisage.pipeline.vault.index import (
     open_index,
 )
 from revisage.pipeline.vault.keys import SealSecret, SecretKey, Signer, TrackKey
+from revisage.pipeline.vault.writer import next_path
 
 VECTORS = Path(__file__).parent / "vectors"
 KEY = SecretKey(bytes(range(32)))
@@ -832,6 +833,7 @@ def _write(path: Path, *, overwrite: bool = False, fail: str = "") -> None:
         assert path.exists() == overwrite
         writer.commit()
         assert path.exists()
+        assert next_path(path).exists() == overwrite
         if fail == "after":
             raise RuntimeError("after")
 
@@ -860,9 +862,9 @@ def test_after_commit_an_error_deletes_nothing(tmp_path: Path) -> None:
     path.write_bytes(b"the old index")
     with pytest.raises(RuntimeError, match="after"):
         _write(path, overwrite=True, fail="after")
-    _unlock(path.read_bytes()).verify_all()
-    (kept,) = [p for p in tmp_path.iterdir() if p != path]
-    assert kept.read_bytes() == b"the old index"
+    assert path.read_bytes() == b"the old index"
+    _unlock(next_path(path).read_bytes()).verify_all()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_overwriting_replaces_and_cleans_up(tmp_path: Path) -> None:
@@ -913,6 +915,7 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("os.link", no_links)
+    monkeypatch.delattr("os.O_TMPFILE", raising=False)
     _write(tmp_path / "v.rvx")
     _unlock((tmp_path / "v.rvx").read_bytes()).verify_all()
     with pytest.raises(OutputError, match="exists already"):
@@ -920,12 +923,12 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_failed_rename_puts_the_old_index_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
     path = tmp_path / "v.rvx"
     path.write_bytes(b"the old index")
-    monkeypatch.setattr("revisage.pipeline.vault.writer._rename_new", broken)
+    monkeypatch.setattr("revisage.pipeline.parts.Part.publish", broken)
     with pytest.raises(OutputError, match="input/output"):
         _write(path, overwrite=True)
     assert path.read_bytes() == b"the old index"
