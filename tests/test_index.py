@@ -77,7 +77,7 @@ def _placement(segment: int) -> Placement:
 
 
 def _document(secret: SealSecret, tracks: Mapping[int, int], signer: Signer | None = None) -> IndexDocument:
-    records = tuple(TrackRecord(t, 0, 99, 0, [[0.5, t], None]) for t in tracks)
+    records = tuple(TrackRecord(t, 0, 999, 0, [[0.5, t], None]) for t in tracks)
     return IndexDocument(secret, SETTINGS, records, signer, {"location": "+48.1/"})
 
 
@@ -319,23 +319,25 @@ JSON = st.recursive(
     max_leaves=6,
 )  # fmt: skip
 U32 = st.integers(0, (1 << 32) - 1)
+SIDE, FRAME = st.integers(1, 65_536), st.integers(0, (1 << 31) - 1)
 SETTINGS_ANY = st.builds(
     Settings,
     st.builds(
         VideoInfo,
-        U32,
-        U32,
+        SIDE,
+        SIDE,
         st.builds(Fraction, st.integers(1, 90_000), st.integers(1, 90_000)),
         st.sampled_from(["yuv420p", "yuv422p10le"]),
-        U32,
+        FRAME,
         st.just(INPUT.hex()),
     ),
     st.dictionaries(NAMES, JSON, max_size=3),
     st.floats(0, 1),
     st.sampled_from(["visual", "lossless", "off"]),
 )
-RECORDS = st.builds(TrackRecord, st.integers(0, 1 << 31), U32, U32, U32, st.lists(JSON, max_size=3), draw=U32)
-FRAMES = st.lists(st.tuples(U32, U32, U32, st.integers(-(1 << 62), 1 << 62)), max_size=5, unique_by=lambda f: f[0])
+RECORDS = st.builds(TrackRecord, st.integers(0, 1 << 31), FRAME, FRAME, U32, st.lists(JSON, max_size=3), draw=U32)
+PLACE, TIME = st.integers(0, 65_535), st.integers(-(1 << 62), 1 << 62)
+FRAMES = st.lists(st.tuples(FRAME, PLACE, PLACE, TIME), max_size=5, unique_by=lambda f: f[0])
 BINDING = Binding("ab" * 16, "cd" * 32)
 
 
@@ -343,7 +345,7 @@ BINDING = Binding("ab" * 16, "cd" * 32)
 def _placements(draw: st.DrawFn) -> Placement:
     rows = sorted(draw(FRAMES))
     extra = draw(st.dictionaries(NAMES, JSON, max_size=2))
-    canvas = (draw(U32), draw(U32))
+    canvas = (draw(SIDE), draw(SIDE))
     return Placement(
         canvas, tuple(r[0] for r in rows), tuple((r[1], r[2]) for r in rows), tuple(r[3] for r in rows), extra
     )
