@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 import click
 
 from revisage.pipeline.errors import KeyFileError, LeakError, RevisageError
+from revisage.pipeline.text import VALUE, hint_of, holds_secret, shown, value
 
 if TYPE_CHECKING:
     from revisage.pipeline.batch.run import BatchReport, FileResult
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 METHODS = ("diffusion", "blur", "mosaic", "solid")  # as pipeline/protect.py has them, which imports too much
 SEALS = ("visual", "lossless", "off")
 FAILED, LEAK, PARTLY, INTERRUPTED = 1, 3, 4, 130
+KEY_VARIABLE = "REVISAGE_KEY_FILE"  # of the environment: names the key file where no --key does
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -51,32 +53,68 @@ class _Command(click.Command):
             return super().invoke(ctx)
 
 
+class _Interrupted(Exception):
+    """Ctrl-C, or a polite end from elsewhere."""
+
+
 class _Group(click.Group):
-    """Turns what the library raises into one line on stderr and an exit code."""
+    """Turns whatever is raised into one line on stderr, an exit code, and with --json an object on stdout."""
 
     command_class = _Command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except LeakError as leak:
-            for line in (*_leak_lines(leak.report), f"error: {leak}"):
-                _complain(line)
-            ctx.exit(LEAK)
-        except RevisageError as error:
-            _complain(f"error: {error}")
-            ctx.exit(FAILED)
-        except BrokenPipeError:
-            raise  # click's own business: the reader of our output has gone
-        except OSError as error:
-            _complain(f"error: {error.filename or 'system'}: {error.strerror or error}")
-            ctx.exit(FAILED)
         except KeyboardInterrupt:
-            _complain("interrupted; unfinished files were removed")
-            ctx.exit(INTERRUPTED)
+            raise _Interrupted from None  # which click does not answer with an empty line
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        more["standalone_mode"] = False  # what is raised comes here
+        sys.exit(_ending(lambda: super(_Group, self).main(words, *rest, **more), as_json="--json" in words))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of work, not of the alphabet
+
+
+def _ending(command: Callable[[], Any], *, as_json: bool) -> int:  # noqa: PLR0911 - one for each kind of end
+    """The exit code of `command`, after what went wrong was said."""
+    try:
+        code = command()
+        return code if isinstance(code, int) else 0
+    except click.UsageError as error:
+        usage = error.ctx.get_usage().splitlines() if error.ctx else []
+        return _failed(error.format_message(), error.exit_code, "see --help", usage, as_json=as_json)
+    except (KeyboardInterrupt, click.Abort, _Interrupted):
+        said = "interrupted; unfinished files were removed"
+        return _failed(said, INTERRUPTED, "give the same command again", as_json=as_json)
+    except LeakError as leak:
+        more = {"output": None, "verification": _verification(leak.report)}
+        return _failed(leak, LEAK, hint_of(leak), _leak_lines(leak.report), as_json=as_json, **more)
+    except RevisageError as error:
+        return _failed(error, FAILED, hint_of(error), as_json=as_json)
+    except BrokenPipeError:
+        raise  # the reader of our output has gone
+    except OSError as error:
+        said = f"{error.filename or 'system'}: {error.strerror or error}"
+        return _failed(said, FAILED, "check the name, the folder and its free space", as_json=as_json)
+    except MemoryError:
+        return _failed("out of memory", FAILED, "give fewer --jobs, a smaller --batch-size", as_json=as_json)
+    except Exception as error:
+        if os.environ.get("REVISAGE_DEBUG"):
+            raise
+        said = f"{type(error).__name__} in revisage itself: {shown(error, VALUE)}"
+        return _failed(said, FAILED, "report it, with what REVISAGE_DEBUG=1 prints", as_json=as_json)
+
+
+def _failed(error: object, code: int, hint: str, lines: Sequence[str] = (), *, as_json: bool, **more: Any) -> int:
+    for line in lines:
+        _complain(line)
+    text = str(error)
+    _complain(text if code == INTERRUPTED else f"error: {text}" if hint in text else f"error: {text}; {hint}")
+    if as_json:
+        _say_json({**more, "error": shown(text), "code": code, "hint": shown(hint)})
+    return code
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}  # of all commands
@@ -99,6 +137,8 @@ def cli() -> None:
 def main() -> None:
     """What the installed program `revisage` runs."""
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, _terminate)
     cli()
 
 
@@ -113,8 +153,8 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Libraries keep their remarks to themselves; what `_say` and `_complain` print still comes through."""
-    for name, value in _SILENCE.items():
-        os.environ.setdefault(name, value)
+    for name, wish in _SILENCE.items():
+        os.environ.setdefault(name, wish)
     with warnings.catch_warnings(), contextlib.redirect_stdout(_Muted(sys.stdout)):
         warnings.simplefilter("ignore")
         yield
@@ -144,7 +184,13 @@ class _Muted(io.TextIOBase):
 def _say(*lines: str) -> None:
     voice = sys.stdout.voice if isinstance(sys.stdout, _Muted) else sys.stdout
     for line in lines:
-        click.echo(line, file=voice)
+        click.echo(shown(line), file=voice)
+
+
+def _say_json(data: Any) -> None:
+    """ASCII, so that nothing in it steers a terminal; one line of any length."""
+    voice = sys.stdout.voice if isinstance(sys.stdout, _Muted) else sys.stdout
+    click.echo(json.dumps(data, default=str), file=voice)
 
 
 def _say_above_bar(line: str) -> None:
@@ -158,17 +204,20 @@ def _say_above_bar(line: str) -> None:
 
 
 def _complain(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(shown(line), err=True)
 
 
 def _tell(as_json: bool, data: Any, lines: Iterable[str]) -> None:
     """The result, as one line of JSON or for a person."""
-    _say(*([json.dumps(data, default=str, ensure_ascii=False)] if as_json else lines))
+    if as_json:
+        _say_json(data)
+    else:
+        _say(*lines)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Left-aligned columns; numbers to the right."""
-    cells = [list(head), *([str(value) for value in row] for row in rows)]
+    cells = [list(head), *([shown(cell, VALUE) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     number = [all(_is_number(row[i]) for row in cells[1:]) for i in range(len(head))]
     return [
@@ -232,7 +281,27 @@ def _words(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return None if value is None else tuple(word.strip() for word in value.split(",") if word.strip())
 
 
+class _File(click.Path):
+    """The name of a file; never the secret itself, which somebody pasted where its file's name belongs."""
+
+    name = "file"
+
+    def __init__(self, *, key: bool = False) -> None:
+        super().__init__(path_type=Path, allow_dash=key)
+        self._key = key
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = os.fspath(value)
+        if holds_secret(str(text)):
+            self.fail("that is a secret key itself; give the name of the file that holds it, and take the key out of "
+                      "your shell's history", param, ctx)  # fmt: skip
+        if not text or Path(text).name in ("", "..") or "\0" in str(text):
+            self.fail(f"{shown(repr(text), VALUE)} is not the name of a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _PATH = click.Path(path_type=Path)
+_FILE, _KEY_FILE = _File(), _File(key=True)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 _overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist already.")
 _device_option = click.option(
@@ -375,7 +444,15 @@ _method_options = _stacked(
 )
 
 _key_options = _stacked(
-    click.option("--key", "key_files", multiple=True, type=_PATH, metavar="KEY", help="Secret key file (repeatable)."),
+    click.option(
+        "--key",
+        "key_files",
+        multiple=True,
+        type=_KEY_FILE,
+        metavar="KEY",
+        envvar=KEY_VARIABLE,
+        help=f"Secret key file, - for standard input (repeatable).  [default: ${KEY_VARIABLE}, without -r]",
+    ),
     click.option(
         "-r",
         "--recipient",
@@ -435,13 +512,22 @@ _GRANTED_1 = (
 
 
 def _read_key(path: Path) -> SecretKey | TrackKey:
-    """Asks for a passphrase where the file has one, warns where others can read it."""
-    from revisage.pipeline.vault.keys import read_key
+    """From a file, or `-`: standard input. Asks for a passphrase where it has one, warns where others can read it."""
+    from revisage.pipeline.vault.keys import FILE_LIMIT, parse_key, read_key
 
-    key = read_key(path, lambda: str(click.prompt(f"passphrase of {path.name}", hide_input=True, err=True)))
+    def ask() -> str:
+        return str(click.prompt(f"passphrase of {shown(path.name, VALUE)}", hide_input=True, err=True))
+
+    if str(path) == "-":
+        return parse_key(sys.stdin.buffer.read(FILE_LIMIT + 1), "standard input", ask)
+    key = read_key(path, ask)
     if key.exposed:
         _complain(f"warning: {path} can be read by others; run: chmod 600 {path}")
     return key
+
+
+def _from_environment(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.ENVIRONMENT
 
 
 def _key_ring(key_files: Sequence[Path], recipients: Sequence[str]) -> KeyRing:
@@ -449,6 +535,8 @@ def _key_ring(key_files: Sequence[Path], recipients: Sequence[str]) -> KeyRing:
     from revisage.pipeline.vault.keys import SecretKey, parse_recipient
 
     public = tuple(parse_recipient(text) for text in recipients)
+    if public and _from_environment("key_files"):
+        key_files = ()  # -r is for machines that hold no secret: it takes one only where the command line says so
     secrets: list[SecretKey] = []
     for path in key_files:
         key = _read_key(path)
@@ -463,7 +551,7 @@ def _key_ring(key_files: Sequence[Path], recipients: Sequence[str]) -> KeyRing:
 
 
 @cli.command()
-@click.option("-o", "--output", required=True, type=_PATH, metavar="KEY", help="New file; never overwritten.")
+@click.option("-o", "--output", required=True, type=_FILE, metavar="KEY", help="New file; never overwritten.")
 @click.option("--passphrase", is_flag=True, help="Ask for a passphrase that protects the file.")
 @_json_option
 def keygen(output: Path, passphrase: bool, as_json: bool) -> None:
@@ -493,10 +581,18 @@ def keygen(output: Path, passphrase: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", type=_PATH)
-@click.option("--key", "key_file", required=True, type=_PATH, metavar="KEY", help="Secret key of the video.")
+@click.argument("file", type=_FILE)
+@click.option(
+    "--key",
+    "key_file",
+    required=True,
+    type=_KEY_FILE,
+    envvar=KEY_VARIABLE,
+    metavar="KEY",
+    help="Secret key of the video.",
+)
 @click.option("--track", required=True, type=click.IntRange(1), metavar="N", help="Whom the new key brings back.")
-@click.option("-o", "--output", required=True, type=_PATH, metavar="TRACKKEY", help="New file; never overwritten.")
+@click.option("-o", "--output", required=True, type=_FILE, metavar="TRACKKEY", help="New file; never overwritten.")
 @_json_option
 def grant(file: Path, key_file: Path, track: int, output: Path, as_json: bool) -> None:
     """Make a key that brings back one person and nothing else.
@@ -532,12 +628,12 @@ def grant(file: Path, key_file: Path, track: int, output: Path, as_json: bool) -
 def _index_of(file: Path) -> Path:
     """The index of a video, or `file` where it is one."""
     from revisage.pipeline.errors import IndexFileError
-    from revisage.pipeline.places import index_path
+    from revisage.pipeline.places import index_of
     from revisage.pipeline.render import INDEX_SUFFIX
 
     if file.suffix == INDEX_SUFFIX:
         return file
-    index = index_path(file)
+    index = index_of(file)
     if not index.exists():
         raise IndexFileError(f"there is no index {index}; put the .rvx beside the video or name it")
     return index
@@ -552,8 +648,8 @@ def _video_of(index: Path) -> Path:
 
 
 @cli.command()
-@click.argument("source", metavar="IN", type=_PATH)
-@click.option("-o", "--output", required=True, type=_PATH, metavar="PLAN", help="New file (JSON).")
+@click.argument("source", metavar="IN", type=_FILE)
+@click.option("-o", "--output", required=True, type=_FILE, metavar="PLAN", help="New file (JSON).")
 @_detection_options
 @_detections_option
 @_overwrite_option
@@ -631,12 +727,12 @@ def _moments(moments: Sequence[Moment]) -> list[str]:
 
 
 @cli.command()
-@click.argument("source", metavar="IN", type=_PATH)
-@click.option("-o", "--output", required=True, type=_PATH, metavar="OUT", help="New video; its ending says which kind.")
+@click.argument("source", metavar="IN", type=_FILE)
+@click.option("-o", "--output", required=True, type=_FILE, metavar="OUT", help="New video; its ending says which kind.")
 @_key_options
 @_method_options
 @_detection_options
-@click.option("--plan", "plan_file", type=_PATH, metavar="FILE", help="A plan by revisage analyze; skips pass 1.")
+@click.option("--plan", "plan_file", type=_FILE, metavar="FILE", help="A plan by revisage analyze; skips pass 1.")
 @_detections_option
 @click.option("--keep", multiple=True, type=click.IntRange(1), metavar="ID", help="Leave this track as filmed.")
 @click.option(
@@ -654,7 +750,7 @@ def _moments(moments: Sequence[Moment]) -> list[str]:
     help="Give this track, and others that show the same person, the next face of the same key (repeatable).",
 )
 @click.option(
-    "--report", "picture", type=_PATH, metavar="PNG", help="Write a picture of the weakest moments in the output."
+    "--report", "picture", type=_FILE, metavar="PNG", help="Write a picture of the weakest moments in the output."
 )
 @_verify_options
 @_encoding_options
@@ -700,24 +796,19 @@ def anonymize(
     plan = load_plan(plan_file) if plan_file else None
     workshop, progress = Workshop(options), _progress()
     _show_licence(workshop)
-    try:
-        report = workshop.anonymize(
-            source,
-            output,
-            ring,
-            plan=plan,
-            detections=detections,
-            keep=keep,
-            only=only,
-            redraw=redraw,
-            picture=picture,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    except LeakError as leak:
-        if as_json:
-            _say(json.dumps({"output": None, "error": str(leak), "verification": _verification(leak.report)}))
-        raise
+    report = workshop.anonymize(
+        source,
+        output,
+        ring,
+        plan=plan,
+        detections=detections,
+        keep=keep,
+        only=only,
+        redraw=redraw,
+        picture=picture,
+        overwrite=overwrite,
+        progress=progress,
+    )
     for warning in report.warnings:
         _complain(f"warning: {warning}")
     _tell(as_json, asdict(report), _job_lines(report, chosen["seal"]))
@@ -766,8 +857,8 @@ def _job_lines(report: JobReport, sealed: str) -> list[str]:
 
 
 @cli.command()
-@click.argument("file", type=_PATH)
-@click.option("--key", "key_file", type=_PATH, metavar="KEY", help="Secret key or track key.")
+@click.argument("file", type=_FILE)
+@click.option("--key", "key_file", type=_KEY_FILE, envvar=KEY_VARIABLE, metavar="KEY", help="Secret key or track key.")
 @_signer_option
 @_json_option
 def inspect(file: Path, key_file: Path | None, signers: tuple[str, ...], as_json: bool) -> None:
@@ -856,7 +947,7 @@ def _inspect_lines(data: dict[str, Any]) -> list[str]:
     lines.append(f"video  {match}")
     lines.append(f"signed {_signed(data)}")
     if opened := data.get("unlocked"):
-        made = " ".join(f"{key}={value}" for key, value in opened["generator"].items())
+        made = " ".join(f"{value(name)}={value(said)}" for name, said in opened["generator"].items())
         lines.append(f"key    opens {opened['opens']}")
         lines.append(f"made   {made} seal={opened['seal']}, {opened['width']}x{opened['height']}")
     return lines
@@ -875,9 +966,17 @@ def _verdict(matches: bool) -> str:
 
 
 @cli.command()
-@click.argument("anonymized", metavar="ANON", type=_PATH)
-@click.option("-o", "--output", required=True, type=_PATH, metavar="OUT", help="New video.")
-@click.option("--key", "key_file", required=True, type=_PATH, metavar="KEY", help="Secret key or track key.")
+@click.argument("anonymized", metavar="ANON", type=_FILE)
+@click.option("-o", "--output", required=True, type=_FILE, metavar="OUT", help="New video.")
+@click.option(
+    "--key",
+    "key_file",
+    required=True,
+    type=_KEY_FILE,
+    envvar=KEY_VARIABLE,
+    metavar="KEY",
+    help="Secret key or track key.",
+)
 @click.option(
     "--track", "tracks", multiple=True, type=click.IntRange(1), metavar="N", help="Whom (repeatable).  [default: all]"
 )
@@ -889,7 +988,7 @@ def _verdict(matches: bool) -> str:
     metavar="N",
     help="All tracks of this person (repeatable).",
 )
-@click.option("--index", "index_file", type=_PATH, metavar="FILE", help="The track index.  [default: ANON.rvx]")
+@click.option("--index", "index_file", type=_FILE, metavar="FILE", help="The track index.  [default: ANON.rvx]")
 @click.option(
     "--from",
     "origin",
@@ -1009,10 +1108,17 @@ def _numbers(tracks: Sequence[int]) -> str:
 
 
 @cli.command("verify")
-@click.argument("output", metavar="OUT", type=_PATH)
-@click.option("--original", type=_PATH, metavar="IN", help="The video that OUT was made from.")
-@click.option("--key", "key_file", type=_PATH, metavar="KEY", help="Secret key: the index says what should be hidden.")
-@click.option("--index", "index_file", type=_PATH, metavar="FILE", help="The track index.  [default: OUT.rvx]")
+@click.argument("output", metavar="OUT", type=_FILE)
+@click.option("--original", type=_FILE, metavar="IN", help="The video that OUT was made from.")
+@click.option(
+    "--key",
+    "key_file",
+    type=_KEY_FILE,
+    envvar=KEY_VARIABLE,
+    metavar="KEY",
+    help="Secret key: the index says what should be hidden.",
+)
+@click.option("--index", "index_file", type=_FILE, metavar="FILE", help="The track index.  [default: OUT.rvx]")
 @_signer_option
 @click.option("--quick", is_flag=True, help="One look at each frame, mirrored, instead of seven; as anonymize does.")
 @click.option(
@@ -1031,7 +1137,7 @@ def _numbers(tracks: Sequence[int]) -> str:
 @_device_option
 @click.option(
     "--sheet",
-    type=_PATH,
+    type=_FILE,
     metavar="PNG",
     help="Write a picture of the worst cases, cut out of OUT; leaks are grey in it.",
 )
@@ -1304,7 +1410,7 @@ def evaluate(
     if output is not None:
         output.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     if as_json:
-        _say(json.dumps(data))
+        _say_json(data)
 
 
 def _figure_lines(report: FilmReport) -> list[str]:

@@ -10,7 +10,7 @@ runs afterwards, when the frame rate and the cuts are known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from revisage.models import layout, tone
 from revisage.models.base import Detector, Landmarker
 from revisage.models.conditioning import FACE_TEMPLATE
-from revisage.pipeline import geometry
+from revisage.pipeline import geometry, limits
 from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.attention import Attention, Effort, Glance
 from revisage.pipeline.errors import PlanError
@@ -118,11 +118,19 @@ def analyze_given(
         return Glance([face for face in frames.get(shown.frame, []) if face.score >= chosen.low], looked=True)
 
     with open_video(source) as video, single_threaded_opencv():
+        _check_places(frames, video)
         seen = _watch(video, look, landmarker, chosen, progress)
         info = _info(video, len(seen.pts))
     if frames and max(frames) >= info.frames:
         raise PlanError(f"the detections reach frame {max(frames)}, the video ends at {info.frames - 1}")
     return Plan(info, tuple(_tracks(seen, info, chosen)), name, tuple(seen.pts), _notes(seen))
+
+
+def _check_places(frames: Mapping[int, Sequence[FaceDetection]], video: VideoReader) -> None:
+    for frame, faces in frames.items():
+        for face in faces:
+            if not limits.near([*face.box, *face.points.reshape(-1).tolist()], video.width, video.height):
+                raise PlanError(f"a detection lies far outside the picture in frame {frame}: mend or remove it")
 
 
 def _info(video: VideoReader, frames: int) -> VideoInfo:

@@ -27,7 +27,7 @@ from scipy.optimize import brentq
 from revisage.models.base import CarryRequest, Descent, FaceRequest, Tile
 from revisage.models.conditioning import REMOVED
 from revisage.models.layout import LANDMARK_COUNT
-from revisage.pipeline import geometry
+from revisage.pipeline import geometry, limits
 from revisage.pipeline.composite import SOLID, PlacedFace
 from revisage.pipeline.errors import TamperedError
 from revisage.pipeline.pixels import Mask, PixelFormat, Planes, Rect, align_rect, cut, sample_range, to_rgb
@@ -252,6 +252,8 @@ def load(text: object, before: Carriage | None, size: int) -> Carriage:
     except (ValueError, TypeError, binascii.Error, zlib.error):
         raise TamperedError("what the pixels carry is not described readably: get a sound copy of the index") from None
     points = points + (_eighths(before.landmarks) if before else 0)
+    if np.abs(points).max() > _FINE * limits.FARTHEST:
+        raise TamperedError("what the pixels carry lies far outside any picture: get a sound copy of the index")
     landmarks = (points / _FINE).astype(np.float32)
     return Carriage(Square(x, y, side, factor), landmarks, bits[0].astype(np.bool_), bits[1].astype(np.bool_))
 

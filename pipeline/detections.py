@@ -29,13 +29,12 @@ from typing import Any
 
 import numpy as np
 
+from revisage.pipeline import limits
 from revisage.pipeline.errors import PlanError
 from revisage.pipeline.types import Box, FaceDetection, Float
 
 FORMAT, VERSION = "revisage-detections", 1
 _UPRIGHT = ((0.31, 0.40), (0.69, 0.40), (0.50, 0.60), (0.35, 0.78), (0.65, 0.78))  # five points, shares of the box
-_FARTHEST = 1e6  # pixels
-_MOST_FRAMES = 2**31
 
 Detections = dict[int, list[FaceDetection]]  # by frame, from 0
 
@@ -43,6 +42,8 @@ Detections = dict[int, list[FaceDetection]]  # by frame, from 0
 def load_detections(path: Path) -> Detections:
     """Read and check a file. Raises `PlanError`."""
     try:
+        if path.stat().st_size > limits.DETECTIONS:
+            raise PlanError(f"{path} is larger than detections of any film are")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PlanError(f"cannot read the detections {path}: {error.strerror or error}") from error
@@ -95,7 +96,7 @@ def _json_face(face: Any, place: str) -> tuple[int, FaceDetection]:
     if not isinstance(face, dict) or not {"frame", "box"} <= face.keys() <= {"frame", "box", "score", "points"}:
         raise PlanError(f'{place} must have "frame" and "box", may have "score" and "points", and nothing else')
     frame = face["frame"]
-    if type(frame) is not int or not 0 <= frame < _MOST_FRAMES:
+    if not limits.is_whole(frame, limits.FRAMES):
         raise PlanError(f"the frame of {place} must be a whole number from 0")
     box = _numbers(face["box"], 4, f"the box of {place}")
     points = None
@@ -124,7 +125,7 @@ def _upright(box: Box) -> Float:
 
 def _numbers(values: Any, count: int, what: str) -> Sequence[float]:
     sound = isinstance(values, list) and len(values) == count
-    if not sound or not all(type(v) in (int, float) and abs(v) <= _FARTHEST for v in values):
+    if not sound or not all(limits.is_number(v) and abs(v) <= limits.FARTHEST for v in values):
         raise PlanError(f"{what} must be {count} numbers that lie in or near a picture")
     return [float(v) for v in values]
 
@@ -134,7 +135,7 @@ def _whole(field: str, place: str, what: str) -> int:
         number = float(field)
     except ValueError:
         number = math.nan
-    if not number.is_integer() or abs(number) >= _MOST_FRAMES:
+    if not number.is_integer() or abs(number) > limits.FRAMES[-1]:
         raise PlanError(f"the {what} in {place} is {field[:20]!r}: it must be a whole number")
     return int(number)
 
@@ -144,7 +145,7 @@ def _number(field: str, place: str) -> float:
         number = float(field)
     except ValueError:
         number = math.nan
-    if not abs(number) <= _FARTHEST:
+    if not abs(number) <= limits.FARTHEST:
         raise PlanError(f"{place} holds {field[:20]!r}, which is no number or lies far outside any picture")
     return number
 

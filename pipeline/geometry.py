@@ -188,12 +188,25 @@ def face_region(
     rect = align_rect(outer, fmt, width, height)
     if rect.width <= 0 or rect.height <= 0:
         return None
-    drawn = _cover(outline, box, outer, unit, margins)  # beyond the picture too: its edge is no edge of the face
+    furthest = margins.grow if margins.reach == np.inf else margins.reach
+    reach = max(1, round(furthest * unit)) + feather + 8
+    if reach > 4 * max(width, height):  # no face is so large; what is hidden of it is all that could be
+        whole = np.ones((rect.height, rect.width), np.bool_)
+        return FaceRegion(rect, whole, whole.astype(np.float32), whole)
+    outer = _within(outer, rect, reach)  # beyond the picture too: its edge is no edge of the face
+    drawn = _cover(outline, box, outer, unit, margins)
     for part in left:
         drawn[_hull(part, outer, feather) > 0] = 0
     inside = np.s_[rect.y0 - outer.y0 : rect.y1 - outer.y0, rect.x0 - outer.x0 : rect.x1 - outer.x0]
     cover, alpha = drawn[inside] > 0, _feather(drawn, feather)[inside]
     return FaceRegion(rect, cover, alpha, quantise_mask(alpha > 0, fmt))
+
+
+def _within(outer: Rect, rect: Rect, reach: int) -> Rect:
+    """Of `outer` what can matter to the pixels of `rect`: no more than `reach` pixels beyond."""
+    low = max(outer.x0, (rect.x0 - reach) // 4 * 4), max(outer.y0, (rect.y0 - reach) // 4 * 4)
+    high = min(outer.x1, -(-(rect.x1 + reach) // 4) * 4), min(outer.y1, -(-(rect.y1 + reach) // 4) * 4)
+    return Rect(*low, *high)
 
 
 def region_rect(outline: Float, box: Box, unit: float, margins: Margins = ROUGH) -> Rect:

@@ -54,6 +54,7 @@ import jsonschema
 import numpy as np
 
 from revisage.models.layout import LANDMARK_COUNT
+from revisage.pipeline import limits
 from revisage.pipeline.errors import OutputError, PlanError
 from revisage.pipeline.shape import PARTS, REGIONS
 from revisage.pipeline.types import Box, Float, Origin, Plan, Shape, Track, TrackedFace, VideoInfo
@@ -71,8 +72,9 @@ def _list(length: int) -> dict[str, Any]:
     return {"type": "array", "minItems": length, "maxItems": length}
 
 
-_COUNT = {"type": "integer", "minimum": 0}
-_SIDE = {"type": "integer", "minimum": 1, "maximum": 65536}
+_FRAME = {"type": "integer", "minimum": 0, "maximum": limits.FRAMES[-1]}
+_ID = {"type": "integer", "minimum": limits.IDS[0], "maximum": limits.IDS[-1]}
+_SIDE = {"type": "integer", "minimum": limits.SIDES[0], "maximum": limits.SIDES[-1]}
 
 _VIDEO = _object(
     {
@@ -80,13 +82,13 @@ _VIDEO = _object(
         "height": _SIDE,
         "time_base": {"type": "string", "pattern": "^[1-9][0-9]{0,17}/[1-9][0-9]{0,17}$"},
         "pix_fmt": {"type": "string", "minLength": 1},
-        "frames": _COUNT,
+        "frames": _FRAME,
         "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     }
 )
 _FACE = _object(
     {
-        "frame": _COUNT,
+        "frame": _FRAME,
         "box": _list(4),
         "points": _list(5),
         "origin": {"enum": [origin.value for origin in Origin]},
@@ -98,9 +100,9 @@ _FACE = _object(
 )
 _TRACK = _object(
     {
-        "id": {"type": "integer", "minimum": 1},
+        "id": _ID,
         "keep": {"type": "boolean"},
-        "person": {"type": "integer", "minimum": 1, "maximum": 0xFFFF_FFFF},
+        "person": _ID,
         "draw": {"type": "integer", "minimum": 0, "maximum": 0xFFFF_FFFF},
         "like": {"type": "array", "items": {"type": "string", "maxLength": 20}, "maxItems": 3, "uniqueItems": True},
         "faces": {"type": "array", "items": _FACE, "minItems": 1},
@@ -148,6 +150,8 @@ def save_plan(plan: Plan, path: Path, *, overwrite: bool = False) -> None:
 def load_plan(path: Path) -> Plan:
     """Read and check a plan. Raises `PlanError`, which names the place in the file."""
     try:
+        if path.stat().st_size > limits.PLAN:
+            raise PlanError(f"{path} is larger than any plan this program writes")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PlanError(f"cannot read the plan {path}: {error.strerror or error}") from error
@@ -169,6 +173,10 @@ def parse_plan(text: str) -> Plan:
         raise PlanError(f"the plan is not JSON: {error.msg} in line {error.lineno}") from error
     except RecursionError as error:
         raise PlanError("the plan is not JSON of this format: nested too deeply") from error
+    except PlanError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise PlanError("the plan holds a number that is too long") from error
     _validate(data)
     plan = _plan(data)
     _check(plan)
@@ -282,22 +290,24 @@ def _validate(data: Any) -> None:
 
 def _plan(data: dict[str, Any]) -> Plan:
     raw = data["video"]
-    info = VideoInfo(
-        raw["width"], raw["height"], Fraction(raw["time_base"]), raw["pix_fmt"], raw["frames"], raw["sha256"]
-    )
+    size, frames = (int(raw["width"]), int(raw["height"])), int(raw["frames"])
+    info = VideoInfo(*size, Fraction(raw["time_base"]), raw["pix_fmt"], frames, raw["sha256"])
     tracks = tuple(_track(t) for t in data["tracks"])
     shape = Shape(data.get("region", "face"), tuple(data.get("keep_parts", ())))
     return Plan(info, tracks, data["detector"], tuple(data["pts"]), data.get("notes", {}), shape)
 
 
 def _track(data: dict[str, Any]) -> Track:
-    faces = tuple(_face(face, data["id"]) for face in data["faces"])
+    number, person = int(data["id"]), data.get("person")
+    faces = tuple(_face(face, number) for face in data["faces"])
+    person = None if person is None else int(person)
     like = tuple(data.get("like", ()))
-    return Track(data["id"], faces, data.get("keep", False), data.get("person"), data.get("draw", 0), like)
+    return Track(number, faces, data.get("keep", False), person, int(data.get("draw", 0)), like)
 
 
 def _face(data: dict[str, Any], track: int) -> TrackedFace:
-    place = f"track {track}, frame {data['frame']}"
+    frame = int(data["frame"])
+    place = f"track {track}, frame {frame}"
     x0, y0, x1, y1 = (float(v) for v in _checked(data["box"], f"box of {place}"))
     if not (x0 < x1 and y0 < y1):
         raise PlanError(f"the box of {place} is empty: it must be x0, y0, x1, y1 with x0 < x1 and y0 < y1")
@@ -309,20 +319,20 @@ def _face(data: dict[str, Any], track: int) -> TrackedFace:
     points = np.array([_checked(pair, f"points of {place}") for pair in data["points"]], np.float32)
     tone = None
     if "tone" in data:
-        tone = np.array(_checked(data["tone"], f"tone of {place}", 100), np.float32).reshape(9, 3)
+        tone = np.array(_checked(data["tone"], f"tone of {place}", limits.TONE), np.float32).reshape(9, 3)
     origin, score = Origin(data["origin"]), float(data["score"])
-    return TrackedFace(data["frame"], (x0, y0, x1, y1), points, origin, score, landmarks, tone)
+    return TrackedFace(frame, (x0, y0, x1, y1), points, origin, score, landmarks, tone)
 
 
-def _checked(values: list[Any], what: str, limit: float = 1e6) -> list[float]:
-    if not all(type(v) in (int, float) and abs(v) < limit for v in values):
+def _checked(values: list[Any], what: str, limit: float = limits.FARTHEST) -> list[float]:
+    if not all(limits.is_number(v) and abs(v) <= limit for v in values):
         raise PlanError(f"the {what} holds something that is no number or lies far outside any picture")
     return values
 
 
 def _check(plan: Plan) -> None:
     """What a schema cannot say."""
-    if not all(type(pts) is int and abs(pts) < 2**63 for pts in plan.pts):
+    if not all(limits.is_whole(pts, limits.INT64S) for pts in plan.pts):
         raise PlanError("pts must be whole numbers")
     if any(b <= a for a, b in pairwise(plan.pts)):
         raise PlanError("pts must rise from frame to frame")
@@ -337,6 +347,14 @@ def _check(plan: Plan) -> None:
         if track.person is not None and draws.setdefault(track.person, track.draw) != track.draw:
             raise PlanError(f"the tracks of person {track.person} have different draws; one person gets one new face")
         _check_frames(track, plan.video.frames)
+        _check_places(track, plan.video)
+
+
+def _check_places(track: Track, video: VideoInfo) -> None:
+    for face in track.faces:
+        points = face.points if face.landmarks is None else np.concatenate([face.points, face.landmarks])
+        if not limits.near([*face.box, float(points.min()), float(points.max())], video.width, video.height):
+            raise PlanError(f"track {track.id} lies far outside the picture in frame {face.frame}")
 
 
 def _check_frames(track: Track, frames: int) -> None:

@@ -36,6 +36,7 @@ class RecoverOptions:
             crf=self.crf,
             overwrite=self.overwrite,
             copy_streams_from=anonymized,
+            private=True,
         )
 
 
@@ -90,7 +91,7 @@ def recover(
             with writer:
                 total = unlocked.settings.video.frames
                 frames = progress(video.frames(), label="recover", total=total)
-                counted = _restore(frames, [_patches(unlocked, track, fmt) for track in chosen], fmt, writer)
+                counted = _restore(frames, _Sources(unlocked, chosen, fmt), fmt, writer)
     people = tuple(track for track in chosen if track != CONTESTED)
     return report_of(unlocked, counted[0], people, counted[1], writer.codec)
 
@@ -132,25 +133,57 @@ def _patches(unlocked: Unlocked, track: int, fmt: PixelFormat) -> Iterator[_Patc
     for placement, clip in unlocked.segments(track):
         width, height = placement.canvas
         tiles = decode_clip(clip, fmt, width, height)
-        for frame, (x, y), (tile, mask) in zip(placement.frames, placement.origins, tiles, strict=True):
+        for frame, (x, y) in zip(placement.frames, placement.origins, strict=True):
+            tile, mask = next(tiles, (None, None))
+            if tile is None or mask is None:
+                raise TamperedError(f"a clip of track {track} ends too early: get a sound copy of the index")
             yield _Patch(frame, Rect(x, y, x + width, y + height), tile, mask)
+        if next(tiles, None) is not None:
+            raise TamperedError(f"a clip of track {track} goes on too long: get a sound copy of the index")
 
 
-def _restore(
-    frames: Iterable[Frame], sources: Sequence[Iterator[_Patch]], fmt: PixelFormat, writer: VideoWriter
-) -> tuple[int, int]:
+class _Sources:
+    """The clips of all chosen tracks, each opened when the film comes to its track and closed when that is over."""
+
+    def __init__(self, unlocked: Unlocked, tracks: Sequence[int], fmt: PixelFormat) -> None:
+        self._unlocked, self._fmt = unlocked, fmt
+        self._coming = sorted(tracks, key=lambda track: unlocked.records[track].first, reverse=True)
+        self._open: dict[int, Iterator[_Patch]] = {}
+        self._waiting: dict[int, _Patch] = {}
+
+    def patches(self, frame: int) -> Iterator[_Patch]:
+        """What is to be put back into `frame`; frames rising."""
+        while self._coming and self._unlocked.records[self._coming[-1]].first <= frame:
+            track = self._coming.pop()
+            self._open[track] = _patches(self._unlocked, track, self._fmt)
+            self._advance(track)
+        for track in [track for track, patch in self._waiting.items() if patch.frame == frame]:
+            yield self._waiting.pop(track)
+            self._advance(track)
+
+    def check_complete(self) -> None:
+        """Raises TamperedError where something is left."""
+        left = any(self._unlocked.records[track].segments for track in self._coming)
+        if self._waiting or left:
+            raise TamperedError("the index holds pixels for frames that the video does not have: bring the pair")
+
+    def _advance(self, track: int) -> None:
+        if (patch := next(self._open[track], None)) is None:
+            del self._open[track]
+        else:
+            self._waiting[track] = patch
+
+
+def _restore(frames: Iterable[Frame], sources: _Sources, fmt: PixelFormat, writer: VideoWriter) -> tuple[int, int]:
     """Write every frame with its patches; returns how many frames and how many patches."""
-    waiting = {i: patch for i, source in enumerate(sources) if (patch := next(source, None)) is not None}
     count = restored = 0
     for frame in frames:
         count += 1
-        for i in [i for i, patch in waiting.items() if patch.frame == frame.index]:
-            patch = waiting.pop(i)
+        for patch in sources.patches(frame.index):
+            if patch.rect.x1 > frame.planes[0].shape[1] or patch.rect.y1 > frame.planes[0].shape[0]:
+                raise TamperedError("the index holds pixels beyond the picture: bring the pair together")
             paste(frame.planes, fmt, patch.rect, patch.tile, patch.mask)
             restored += 1
-            if (following := next(sources[i], None)) is not None:
-                waiting[i] = following
         writer.write(frame, frame.planes)
-    if waiting:
-        raise TamperedError("the index holds pixels for frames that the video does not have: bring the pair together")
+    sources.check_complete()
     return count, restored

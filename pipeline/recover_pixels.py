@@ -18,6 +18,7 @@ import numpy as np
 
 from revisage.models.base import CarryRequest, FaceCarrier
 from revisage.models.latents import Veil
+from revisage.pipeline import limits
 from revisage.pipeline.carry import Carriage, Carry, found, load, load_code, request_for, restoration
 from revisage.pipeline.convey import recovered
 from revisage.pipeline.errors import IndexFileError, MismatchError, TamperedError
@@ -27,10 +28,9 @@ from revisage.pipeline.pixels import PixelFormat, align_rect, blend
 from revisage.pipeline.protect import gathered
 from revisage.pipeline.recover import RecoverOptions, RecoverReport, report_of
 from revisage.pipeline.types import Float, Progress, silent
+from revisage.pipeline.vault.geometry import ROW, place_of
 from revisage.pipeline.vault.index import CONTESTED, TrackRecord, Unlocked, open_index
 from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
-
-ROW = 15  # numbers before what this module reads: frame, box, five points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +118,7 @@ class _Job:
         batch_size: int,
     ) -> None:
         self.carry, self.carrier, self.fmt, self.batch_size = carry, carrier, fmt, batch_size
-        self.planned = unlocked.settings.video.frames
+        self.video, self.planned = unlocked.settings.video, unlocked.settings.video.frames
         self.codes: dict[int, Float] = {}
         self.places: dict[int, list[_Place]] = {}
         self.frames = self.faces = self.empty = 0
@@ -138,13 +138,12 @@ class _Job:
     def _read(self, record: TrackRecord) -> None:
         before: Carriage | None = None
         for row in record.geometry:
-            if not isinstance(row, list) or len(row) < ROW or type(row[0]) is not int:
-                raise TamperedError(f"the places of track {record.id} are not readable: get a sound copy of the index")
+            place_of(row, record, self.video)
             if len(row) == ROW:
                 self.empty += 1
                 continue
-            _, stretch, *code = row[ROW:]
-            if type(stretch) is not int or stretch < 0:
+            stretch, *code = row[ROW + 1 :] or [None]
+            if not limits.is_whole(stretch, range(1 << 32)):
                 raise TamperedError(f"the times of track {record.id} are not readable: get a sound copy of the index")
             if code:
                 self.codes[record.id] = load_code(code[0])

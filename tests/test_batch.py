@@ -233,7 +233,7 @@ def test_what_a_kill_left_behind_is_cleared(source: Path, tmp_path: Path) -> Non
     output.mkdir()
     with Journal(output) as journal:  # as a kill between the index's renaming and the video's leaves it
         journal.put(Row("a.mp4", "running", output="a.mp4", owned=True))
-    for name in (".a.mp4.part-0123456789ab", ".a.mp4.rvx.01234567.part", "a.mp4.rvx"):
+    for name in (".a.mp4.part-0123456789ab", ".a.mp4.rvx.part-0123456789ab", "a.mp4.rvx"):
         (output / name).write_bytes(b"half")
     assert go(source, output)["a.mp4"] == "done"
     assert {path.name for path in output.iterdir()} == {JOURNAL, LOCK, "a.mp4", "a.mp4.rvx", "deep"}

@@ -53,6 +53,7 @@ from revisage.pipeline.vault.index import (
     open_index,
 )
 from revisage.pipeline.vault.keys import SealSecret, SecretKey, Signer, TrackKey
+from revisage.pipeline.vault.writer import next_path
 
 VECTORS = Path(__file__).parent / "vectors"
 KEY = SecretKey(bytes(range(32)))
@@ -76,7 +77,7 @@ def _placement(segment: int) -> Placement:
 
 
 def _document(secret: SealSecret, tracks: Mapping[int, int], signer: Signer | None = None) -> IndexDocument:
-    records = tuple(TrackRecord(t, 0, 99, 0, [[0.5, t], None]) for t in tracks)
+    records = tuple(TrackRecord(t, 0, 999, 0, [[0.5, t], None]) for t in tracks)
     return IndexDocument(secret, SETTINGS, records, signer, {"location": "+48.1/"})
 
 
@@ -318,23 +319,25 @@ JSON = st.recursive(
     max_leaves=6,
 )  # fmt: skip
 U32 = st.integers(0, (1 << 32) - 1)
+SIDE, FRAME = st.integers(1, 65_536), st.integers(0, (1 << 31) - 1)
 SETTINGS_ANY = st.builds(
     Settings,
     st.builds(
         VideoInfo,
-        U32,
-        U32,
+        SIDE,
+        SIDE,
         st.builds(Fraction, st.integers(1, 90_000), st.integers(1, 90_000)),
         st.sampled_from(["yuv420p", "yuv422p10le"]),
-        U32,
+        FRAME,
         st.just(INPUT.hex()),
     ),
     st.dictionaries(NAMES, JSON, max_size=3),
     st.floats(0, 1),
     st.sampled_from(["visual", "lossless", "off"]),
 )
-RECORDS = st.builds(TrackRecord, st.integers(0, 1 << 31), U32, U32, U32, st.lists(JSON, max_size=3), draw=U32)
-FRAMES = st.lists(st.tuples(U32, U32, U32, st.integers(-(1 << 62), 1 << 62)), max_size=5, unique_by=lambda f: f[0])
+RECORDS = st.builds(TrackRecord, st.integers(0, 1 << 31), FRAME, FRAME, U32, st.lists(JSON, max_size=3), draw=U32)
+PLACE, TIME = st.integers(0, 65_535), st.integers(-(1 << 62), 1 << 62)
+FRAMES = st.lists(st.tuples(FRAME, PLACE, PLACE, TIME), max_size=5, unique_by=lambda f: f[0])
 BINDING = Binding("ab" * 16, "cd" * 32)
 
 
@@ -342,7 +345,7 @@ BINDING = Binding("ab" * 16, "cd" * 32)
 def _placements(draw: st.DrawFn) -> Placement:
     rows = sorted(draw(FRAMES))
     extra = draw(st.dictionaries(NAMES, JSON, max_size=2))
-    canvas = (draw(U32), draw(U32))
+    canvas = (draw(SIDE), draw(SIDE))
     return Placement(
         canvas, tuple(r[0] for r in rows), tuple((r[1], r[2]) for r in rows), tuple(r[3] for r in rows), extra
     )
@@ -832,6 +835,7 @@ def _write(path: Path, *, overwrite: bool = False, fail: str = "") -> None:
         assert path.exists() == overwrite
         writer.commit()
         assert path.exists()
+        assert next_path(path).exists() == overwrite
         if fail == "after":
             raise RuntimeError("after")
 
@@ -860,9 +864,9 @@ def test_after_commit_an_error_deletes_nothing(tmp_path: Path) -> None:
     path.write_bytes(b"the old index")
     with pytest.raises(RuntimeError, match="after"):
         _write(path, overwrite=True, fail="after")
-    _unlock(path.read_bytes()).verify_all()
-    (kept,) = [p for p in tmp_path.iterdir() if p != path]
-    assert kept.read_bytes() == b"the old index"
+    assert path.read_bytes() == b"the old index"
+    _unlock(next_path(path).read_bytes()).verify_all()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_overwriting_replaces_and_cleans_up(tmp_path: Path) -> None:
@@ -913,6 +917,7 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("os.link", no_links)
+    monkeypatch.delattr("os.O_TMPFILE", raising=False)
     _write(tmp_path / "v.rvx")
     _unlock((tmp_path / "v.rvx").read_bytes()).verify_all()
     with pytest.raises(OutputError, match="exists already"):
@@ -920,12 +925,12 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_failed_rename_puts_the_old_index_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
     path = tmp_path / "v.rvx"
     path.write_bytes(b"the old index")
-    monkeypatch.setattr("revisage.pipeline.vault.writer._rename_new", broken)
+    monkeypatch.setattr("revisage.pipeline.parts.Part.publish", broken)
     with pytest.raises(OutputError, match="input/output"):
         _write(path, overwrite=True)
     assert path.read_bytes() == b"the old index"

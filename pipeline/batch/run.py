@@ -32,7 +32,8 @@ from typing import Literal
 from revisage.pipeline.batch.journal import Journal, Row
 from revisage.pipeline.errors import BatchError, LeakError, OutputError, RevisageError
 from revisage.pipeline.media import container_of, file_digest, open_video
-from revisage.pipeline.places import index_path
+from revisage.pipeline.parts import sweep
+from revisage.pipeline.places import index_path, settle_pair
 from revisage.pipeline.run import JobOptions, JobReport, KeyRing, Workshop
 from revisage.pipeline.types import Progress, silent
 
@@ -200,6 +201,7 @@ class _Book:
     def settled(self, item: Item) -> FileResult | None:
         """The result of an item that needs no work, or cannot be worked on; None for all others."""
         row = self.journal.get(item.name)
+        settle_pair(item.output)
         if row is not None and self._unchanged(item, row):
             return FileResult(item.name, "skipped", item.output, frames=row.frames, faces=row.faces)
         if row is not None and row.owned and row.output == self._relative(item):
@@ -218,8 +220,6 @@ class _Book:
         row = self.journal.get(result.name)
         if row is None or result.state not in ("done", "failed"):
             return
-        if result.state == "done":  # an index that was replaced is of no more use
-            _remove_hidden(result.output, f".{index_path(result.output).name}.", ".old")
         self.journal.put(
             replace(
                 row,
@@ -256,15 +256,8 @@ class _Book:
         """Remove what a killed batch left unfinished; a finished output stays until another takes its place."""
         if not item.output.exists():
             index_path(item.output).unlink(missing_ok=True)  # it was to get its video in the next instant
-        _remove_hidden(item.output, f".{item.output.name}.part-", "")
-        _remove_hidden(item.output, f".{index_path(item.output).name}.", ".part")
-
-
-def _remove_hidden(beside: Path, start: str, end: str) -> None:
-    folder = beside.parent
-    for path in list(folder.iterdir()) if folder.is_dir() else []:
-        if path.name.startswith(start) and path.name.endswith(end):
-            path.unlink(missing_ok=True)
+        sweep(item.output)
+        sweep(index_path(item.output))
 
 
 def _stat(path: Path) -> tuple[int, int]:

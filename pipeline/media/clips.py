@@ -149,7 +149,9 @@ def _clip_planes(container: Any, index: int, fmt: PixelFormat, width: int, heigh
     """The pictures of one stream, cut to their true size."""
     stored = {(width, height), whole_blocks(fmt, width, height), ffv1_layout(fmt, width, height)[0]}
     shapes = fmt.plane_shapes(width, height)
-    for picture in container.decode(container.streams[index]):
+    stream = container.streams[index]
+    stream.codec_context.thread_count = 1  # clips are small and many
+    for picture in container.decode(stream):
         name = planar_name(picture.format.name)
         same = name.replace("yuvj", "yuv") == fmt.name.replace("yuvj", "yuv")
         if not same or (picture.width, picture.height) not in stored or picture.is_corrupt:

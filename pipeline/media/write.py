@@ -47,10 +47,11 @@ class VideoWriter:
         copy_streams_from: Path | None = None,
         before_publish: Callable[[Path], None] | None = None,
         label: str | None = None,
+        private: bool = False,
     ) -> None:
         """Check everything that can be checked before a frame is decoded. Raises OutputError.
 
-        `label` becomes the container's comment; see `read_label`.
+        `label` becomes the container's comment; see `read_label`. `private`: nobody but its owner can read the file.
 
         `before_publish` is called with the path of the complete file just before that takes its name; what it raises
         keeps it from doing so.
@@ -60,6 +61,7 @@ class VideoWriter:
         self._overwrite = overwrite
         self._before_publish = before_publish
         self._label = label
+        self._private = private
         self._source = None if copy_streams_from is None else Path(copy_streams_from)
         self._container_name = container_of(self.output)
         size = (like.width, like.height, self._container_name)
@@ -85,7 +87,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(open_input(self._source)) if self._source else None
-            self._file = stack.enter_context(HiddenFile(self.output))
+            self._file = stack.enter_context(HiddenFile(self.output, private=self._private))
             self._muxer = av.open(
                 self._file,
                 "w",
@@ -117,7 +119,13 @@ class VideoWriter:
             if self._before_publish is not None:
                 self._before_publish(self._file.path)
             with self._writing():
-                self._file.publish()
+                self._publish()
+
+    def _publish(self) -> None:
+        try:
+            self._file.publish(replace=self._overwrite)
+        except FileExistsError:
+            raise OutputError(f"{self.output} exists; choose another name or give --overwrite") from None
 
     def write(self, frame: Frame, planes: Planes) -> None:
         """Encode `planes` at `frame`'s time; frames in rising `pts`. Afterwards `frame.rgb()` shows what was written.

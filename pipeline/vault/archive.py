@@ -12,8 +12,10 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO, Final
 
+from revisage.pipeline import limits
 from revisage.pipeline.errors import TamperedError
 
 CONTENT_LIMIT: Final = 0xFFFF_0000  # bytes of one entry; the field has 32 bits
@@ -77,7 +79,9 @@ class ArchiveWriter:
 
 def read_members(stream: BinaryIO) -> tuple[Member, ...]:
     """All entries, in file order. Raises TamperedError unless every byte outside their contents is as written."""
-    members = tuple(_walk(stream))
+    members = tuple(islice(_walk(stream), limits.ENTRIES + 1))
+    if len(members) > limits.ENTRIES:
+        raise TamperedError("the index has more entries than any this program writes: get a sound copy")
     end = members[-1].end if members else 0
     expected = directory(members, end)
     stream.seek(end)
@@ -107,6 +111,17 @@ def directory(members: Sequence[Member], start: int) -> bytes:
     short = min(count, _MAX16)
     end = _END.pack(b"PK\5\6", _NO_DISK, _NO_DISK, short, short, min(size, _MAX32), min(start, _MAX32), 0)
     return records + end64 + end
+
+
+def directory_size(stream: BinaryIO) -> int:
+    """Bytes of the directory that the end of a ZIP file announces; 0 where there is none. Reads the end alone."""
+    size = stream.seek(0, 2)
+    stream.seek(max(0, size - (1 << 16) - _END.size))
+    tail = stream.read()
+    near, far = tail.rfind(b"PK\5\6"), tail.rfind(b"PK\6\6")
+    if far >= 0 and len(tail) - far >= _END64.size:
+        return int(_END64.unpack_from(tail, far)[8])
+    return int(_END.unpack_from(tail, near)[5]) if 0 <= near <= len(tail) - _END.size else 0
 
 
 def _walk(stream: BinaryIO) -> Iterator[Member]:

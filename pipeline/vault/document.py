@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -26,6 +27,7 @@ from typing import Any, Final, Literal, get_args
 
 from jsonschema import Draft202012Validator
 
+from revisage.pipeline import limits
 from revisage.pipeline.errors import TamperedError
 from revisage.pipeline.types import VideoInfo
 from revisage.pipeline.vault.keys import SealSecret, Signer, VideoSecret
@@ -45,7 +47,6 @@ SIGNED_AS_1: Final = b"revisage/v1/manifest\0"
 SIGNED_AS: Final = b"revisage/v3/manifest\0"  # by the run's key, over the owner's signature and the manifest
 OWNED_AS: Final = b"revisage/v3/owner\0"  # by the owner's key, over the manifest
 SIGNATURE_SIZE: Final = 64  # bytes, Ed25519
-DOCUMENT_LIMIT: Final = 512 << 20  # bytes of JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ class Manifest:
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         """The manifest in `data`."""
-        fields = _load(data, MANIFEST_FORMAT, MANIFEST_ENTRY, announced_version(data) or VERSION)
+        version = announced_version(data)
+        fields = _load(data, MANIFEST_FORMAT, MANIFEST_ENTRY, version if version in READ else VERSION)
         entries = tuple(_entry(e) for e in fields["entries"])
         head = fields["video_id"], fields["video_digest"], fields["verify_key"]
         return cls(*head, entries, fields.get("owned", False), fields["version"])
@@ -244,19 +246,17 @@ def track_name(track: int) -> str:
 
 
 def announced_version(data: bytes) -> int | None:
-    """The version that a manifest gives, read without any other demand; None where it is no manifest."""
-    try:
-        fields = json.loads(data)
-        version = fields["version"] if fields["format"] == MANIFEST_FORMAT else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    """The version that a manifest gives, looked for without reading anything else; None where it is no manifest."""
+    if re.search(rb'"format"\s*:\s*"' + MANIFEST_FORMAT.encode() + b'"', data) is None:
         return None
-    return version if type(version) is int else None
+    found = re.findall(rb'"version"\s*:\s*([0-9]{1,9})\s*[,}]', data)
+    return int(found[-1]) if found else None
 
 
 def _dump(name: str, fields: Mapping[str, Json]) -> bytes:
     document = {"format": name, "version": VERSION, **fields}
     data = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-    if len(data) > DOCUMENT_LIMIT:
+    if len(data) > _LIMITS[name]:
         raise ValueError(f"{name} is larger than a reader would take")
     if place := _violation(document, name):
         raise ValueError(f"{name} cannot hold what was given for {place}")
@@ -264,7 +264,7 @@ def _dump(name: str, fields: Mapping[str, Json]) -> bytes:
 
 
 def _load(data: bytes, form: str, name: str, version: int = VERSION) -> dict[str, Json]:
-    if len(data) > DOCUMENT_LIMIT:
+    if len(data) > _LIMITS[form]:
         raise TamperedError(f"{name} is larger than any this program writes: get a sound copy of the index")
     try:
         fields = json.loads(
@@ -287,14 +287,16 @@ def _violation(fields: Json, form: str, version: int = VERSION) -> str | None:
 
 def _wrong_list(fields: Mapping[str, Json]) -> str | None:
     """Which list of a placement holds what it may not. By hand: a schema takes a hundred times as long for a number."""
+    if len(fields["frames"]) > limits.SEGMENT_FRAMES:
+        return "frames"
     pairs_fit = all(type(pair) is list and len(pair) == 2 for pair in fields["origins"])
     numbers = {
-        "frames": (fields["frames"], _COUNTS),
-        "origins": (chain.from_iterable(fields["origins"]) if pairs_fit else [None], _COUNTS),
-        "pts": (fields["pts"], _INT64S),
+        "frames": (fields["frames"], limits.FRAMES),
+        "origins": (chain.from_iterable(fields["origins"]) if pairs_fit else [None], _PLACES),
+        "pts": (fields["pts"], limits.INT64S),
     }
     for name, (values, allowed) in numbers.items():
-        if not all(type(value) is int and value in allowed for value in values):
+        if not all(limits.is_whole(value, allowed) for value in values):
             return name
     return None
 
@@ -325,7 +327,11 @@ def _entry(fields: Json) -> Entry:
     """Checked by hand: a long film has hundreds of thousands, too many for a schema."""
     if not isinstance(fields, dict) or fields.keys() != {"name", "size", "sha256"}:
         raise TamperedError(f"{MANIFEST_ENTRY} does not follow its format at entries: get a sound copy of the index")
-    return Entry(**fields)
+    name, size, sha256 = fields["name"], fields["size"], fields["sha256"]
+    sound = isinstance(name, str) and len(name) <= 64 and limits.is_whole(size, _COUNTS)
+    if not sound or not isinstance(sha256, str) or _SHA256.fullmatch(sha256) is None:
+        raise TamperedError(f"{MANIFEST_ENTRY} does not follow its format at entries: get a sound copy of the index")
+    return Entry(name, size, sha256)
 
 
 def _placement_json(place: Placement) -> dict[str, Json]:
@@ -411,15 +417,18 @@ def _hex(size: int) -> dict[str, Json]:
 
 _FREE: Final = {"type": "object"}
 _COUNTS: Final = range(1 << 32)
-_INT64S: Final = range(-(1 << 63), 1 << 63)
+_PLACES: Final = range(limits.SIDES[-1])
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_FRAME: Final = {"type": "integer", "minimum": 0, "maximum": limits.FRAMES[-1]}
+_SIDE: Final = {"type": "integer", "minimum": limits.SIDES[0], "maximum": limits.SIDES[-1]}
 _COUNT: Final = {"type": "integer", "minimum": _COUNTS[0], "maximum": _COUNTS[-1]}
 _LIST: Final = {"type": "array"}  # of numbers that `_wrong_list` looks at
-_PAIR: Final = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
+_PAIR: Final = {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}
 _RECORD: Final = _object(
     optional=["person", "draw"],
     id=_COUNT,
-    first=_COUNT,
-    last=_COUNT,
+    first=_FRAME,
+    last=_FRAME,
     segments=_COUNT,
     geometry={"type": "array"},
     person={"type": "integer", "minimum": 1, "maximum": 0xFFFF_FFFF},
@@ -427,11 +436,11 @@ _RECORD: Final = _object(
 )
 _SETTINGS: Final = _object(
     video=_object(
-        width=_COUNT,
-        height=_COUNT,
+        width=_SIDE,
+        height=_SIDE,
         pix_fmt={"type": "string", "maxLength": 64},
         time_base={"type": "string", "pattern": r"\A[1-9][0-9]{0,18}/[1-9][0-9]{0,18}\Z"},
-        frames=_COUNT,
+        frames=_FRAME,
         sha256={"type": "string", "pattern": r"\A([0-9a-f]{64})?\Z"},
     ),
     generator=_FREE,
@@ -460,6 +469,12 @@ _SEGMENT: Final = {
     "extra": _FREE,
 }
 _DERIVED: Final = {"type": ["string", "null"], "maxLength": 90}
+_LIMITS: Final = {
+    MANIFEST_FORMAT: limits.MANIFEST,
+    "revisage-index": limits.INDEX,
+    "revisage-track": limits.SHEET,
+    "revisage-segment": limits.PLACEMENT,
+}
 _VALIDATORS: Final = dict(
     [
         _document(MANIFEST_FORMAT, 1, [], **_MANIFEST),

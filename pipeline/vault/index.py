@@ -39,11 +39,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Literal, Self
 
+from revisage.pipeline import limits
 from revisage.pipeline.errors import IndexFileError, MismatchError, TamperedError, VersionError, WrongKeyError
+from revisage.pipeline.text import shown
 from revisage.pipeline.vault import archive, keys
 from revisage.pipeline.vault.document import (
     CONTESTED,
-    DOCUMENT_LIMIT,
     INDEX_ENTRY,
     MANIFEST_ENTRY,
     MANIFEST_FORMAT,
@@ -261,8 +262,12 @@ class IndexReader:
         names = [member.name for member in members]
         if names[-3:] != [INDEX_ENTRY, MANIFEST_ENTRY, SIGNATURE_ENTRY] or len(set(names)) != len(names):
             raise TamperedError(f"entries are missing, repeated or out of order: {_SOUND}")
-        if members[-2].size > DOCUMENT_LIMIT:
+        # a line of the manifest has 200 bytes at most, so its length follows from how many entries there are
+        if members[-2].size > min(limits.MANIFEST, 1024 + 256 * len(members)):
             raise TamperedError(f"{MANIFEST_ENTRY} is larger than any this program writes: {_SOUND}")
+        for member in members:
+            if member.size > _largest(member.name):
+                raise TamperedError(f"{shown(member.name)} is larger than any this program writes: {_SOUND}")
         return members
 
     def _check_list(self) -> None:
@@ -337,10 +342,22 @@ class Unlocked:
     def _segment(self, track_id: int, number: int) -> tuple[Placement, bytes]:
         sheet_bytes = self._decrypt(track_id, placement_name(track_id, number))
         sheet = SegmentSheet.from_json(sheet_bytes, self.reader.binding, track_id, number)
+        self._check_place(sheet.placement, track_id, number)
         clip = self._decrypt(track_id, name := clip_name(track_id, number))
         if hashlib.sha256(clip).hexdigest() != sheet.clip_sha256:
             raise TamperedError(f"{name} is not the clip that was sealed there: {_SOUND}")
         return sheet.placement, clip
+
+    def _check_place(self, place: Placement, track: int, number: int) -> None:
+        """Raises TamperedError where a clip would lie off the chroma grid, beyond the picture or outside its track."""
+        video, record, (width, height) = self.settings.video, self.records[track], place.canvas
+        inside = all(
+            x % 2 == 0 and y % 2 == 0 and x + width <= video.width and y + height <= video.height
+            for x, y in place.origins
+        )
+        timely = bool(place.frames) and record.first <= place.frames[0] and place.frames[-1] <= record.last
+        if not inside or not timely:
+            raise TamperedError(f"{placement_name(track, number)} places a clip outside the video: {_SOUND}")
 
     def _decrypt(self, track_id: int, name: str) -> bytes:
         try:
@@ -381,6 +398,15 @@ def _count_segments(names: Iterable[str]) -> dict[int, int]:
     return tracks
 
 
+def _largest(name: str) -> int:
+    """Bytes that an entry may have."""
+    if name == INDEX_ENTRY:
+        return limits.sealed(limits.INDEX)
+    if name.endswith("/track.age"):
+        return limits.sealed(limits.SHEET)
+    return limits.sealed(limits.PLACEMENT if name.endswith(".json.age") else limits.CLIP)
+
+
 def _track_names(track: int, count: int) -> Iterator[str]:
     yield track_name(track)
     for number in range(count):
@@ -409,9 +435,12 @@ def _refuse_other_versions(stream: BinaryIO) -> None:
 
 def _any_version(stream: BinaryIO) -> int | None:
     try:
+        if archive.directory_size(stream) > limits.DIRECTORY:
+            return None
         with zipfile.ZipFile(stream) as file:
             info = file.getinfo(MANIFEST_ENTRY)
-            return announced_version(file.read(info)) if info.file_size <= DOCUMENT_LIMIT else None
+            limit = limits.MANIFEST if info.compress_type == zipfile.ZIP_STORED else limits.INFLATED
+            return announced_version(file.read(info)) if info.file_size <= limit else None
     except Exception:  # whatever is wrong with the file, the strict reader is to say it
         return None
 

@@ -61,7 +61,7 @@ _STREAMS: Final[dict[Purpose, bytes]] = {
 }
 
 _SIZE: Final = 32  # bytes of every secret here
-_FILE_LIMIT: Final = 64 * 1024  # bytes of a key file
+FILE_LIMIT: Final = 64 * 1024  # bytes of a key file
 _TRACK_MARK: Final = "# revisage track key"
 _SIGNER_MARK: Final = "# signer: "
 _SIGNER_PREFIX: Final = "signer"  # of the text of an owner's public signing key, signer1…
@@ -343,10 +343,19 @@ def read_key(path: Path, ask_passphrase: Callable[[], str] | None = None) -> Sec
     Comments `# signer: signer1…` name whose signatures the holder believes. Raises KeyFileError.
     """
     content, exposed = _read_small(path)
+    return parse_key(content, path.name, ask_passphrase, exposed=exposed)
+
+
+def parse_key(
+    content: bytes, name: str, ask_passphrase: Callable[[], str] | None = None, *, exposed: bool = False
+) -> SecretKey | TrackKey:
+    """The key in the bytes of an identity file, as `read_key`; `name` is for messages. Raises KeyFileError."""
+    if len(content) > FILE_LIMIT:
+        raise KeyFileError(f"{name} is too large for a key file: check the name")
     if content.startswith(_ENCRYPTED):
-        content = _unprotect(path, content, ask_passphrase)
-    lines = _lines(path, content)
-    raw = _only_identity(path, [line for line in lines if line and not line.startswith("#")])
+        content = _unprotect(name, content, ask_passphrase)
+    lines = _lines(name, content)
+    raw = _only_identity(name, [line for line in lines if line and not line.startswith("#")])
     trusted = tuple(parse_signer(line[len(_SIGNER_MARK) :]) for line in lines if line.startswith(_SIGNER_MARK))
     return (TrackKey if _TRACK_MARK in lines else SecretKey)(raw, exposed=exposed, trusted=trusted)
 
@@ -373,7 +382,7 @@ def _recipient(text: str) -> Recipient:
 def _recipient_file(path: Path) -> Recipient:
     if not _is_file(path):
         raise KeyFileError("neither a public key (age1…) nor a file that holds one: check the spelling")
-    lines = [line for line in _lines(path, _read_small(path)[0]) if line and not line.startswith("#")]
+    lines = [line for line in _lines(path.name, _read_small(path)[0]) if line and not line.startswith("#")]
     if any(line.upper().startswith(_SECRET_PREFIX) for line in lines):
         raise KeyFileError(f"{path.name} holds a secret key: use it as --key, or pass its age1… line")
     if len(lines) != 1 or not lines[0].startswith("age1"):
@@ -381,44 +390,44 @@ def _recipient_file(path: Path) -> Recipient:
     return _recipient(lines[0])
 
 
-def _only_identity(path: Path, lines: Sequence[str]) -> bytes:
+def _only_identity(name: str, lines: Sequence[str]) -> bytes:
     if len(lines) != 1:
-        raise KeyFileError(f"{path.name} must hold exactly one secret key, and holds {len(lines)} lines that might be")
+        raise KeyFileError(f"{name} must hold exactly one secret key, and holds {len(lines)} lines that might be")
     if lines[0].startswith("age1"):
-        raise KeyFileError(f"{path.name} holds a public key: a secret key is needed here")
+        raise KeyFileError(f"{name} holds a public key: a secret key is needed here")
     if not lines[0].startswith(_SECRET_PREFIX):
-        raise KeyFileError(f"{path.name} holds no age X25519 key: make one with revisage keygen or age-keygen")
+        raise KeyFileError(f"{name} holds no age X25519 key: make one with revisage keygen or age-keygen")
     prefix, raw = _unbech32(lines[0])
     if prefix != "age-secret-key-" or len(raw) != _SIZE:
-        raise KeyFileError(f"the key in {path.name} is damaged: restore the file from a copy")
+        raise KeyFileError(f"the key in {name} is damaged: restore the file from a copy")
     return raw
 
 
-def _unprotect(path: Path, content: bytes, ask_passphrase: Callable[[], str] | None) -> bytes:
+def _unprotect(name: str, content: bytes, ask_passphrase: Callable[[], str] | None) -> bytes:
     if ask_passphrase is None:
-        raise KeyFileError(f"{path.name} is protected by a passphrase, and nobody is there to ask for it")
+        raise KeyFileError(f"{name} is protected by a passphrase, and nobody is there to ask for it")
     try:
         return bytes(pyrage.passphrase.decrypt(content, ask_passphrase()))
     except pyrage.DecryptError:
-        raise KeyFileError(f"the passphrase does not open {path.name}: try again") from None
+        raise KeyFileError(f"the passphrase does not open {name}: try again") from None
 
 
-def _lines(path: Path, content: bytes) -> list[str]:
+def _lines(name: str, content: bytes) -> list[str]:
     try:
         return [line.strip() for line in content.decode("utf-8").splitlines()]
     except UnicodeDecodeError:
-        raise KeyFileError(f"{path.name} is not a key file: make one with revisage keygen") from None
+        raise KeyFileError(f"{name} is not a key file: make one with revisage keygen") from None
 
 
 def _read_small(path: Path) -> tuple[bytes, bool]:
     """The file's bytes, and whether others than its owner have any right to it."""
     try:
         with path.open("rb") as file:
-            content = file.read(_FILE_LIMIT + 1)
+            content = file.read(FILE_LIMIT + 1)
             exposed = os.name == "posix" and bool(os.fstat(file.fileno()).st_mode & 0o077)
     except (OSError, ValueError) as error:
         raise KeyFileError(f"cannot read {path.name}: {_reason(error)}") from None
-    if len(content) > _FILE_LIMIT:
+    if len(content) > FILE_LIMIT:
         raise KeyFileError(f"{path.name} is too large for a key file: check the name")
     return content, exposed
 

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from revisage.pipeline import limits
 from revisage.pipeline.errors import TamperedError, VersionError
 from revisage.pipeline.vault import keys
 from revisage.pipeline.vault.keys import FaceSecret, Recipient, SealSecret, SecretKey, VideoSecret
 
 PREFIX: Final = "revisage-3:"
 _PREFIX_1: Final = "revisage-1:"
-_LIMIT: Final = 1 << 20  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,10 @@ class Label:
         """What `sealed` made. Raises WrongKeyError, TamperedError, VersionError."""
         if not text.startswith((PREFIX, _PREFIX_1)):
             raise VersionError("the label of this video is of a kind that this program does not know")
+        if len(text) > limits.LABEL:
+            raise TamperedError("the label of this video is larger than any this program writes")
         try:
-            sealed = base64.b64decode(text[len(PREFIX) : _LIMIT], validate=True)
+            sealed = base64.b64decode(text[len(PREFIX) :], validate=True)
         except (ValueError, binascii.Error):
             raise TamperedError("the label of this video is damaged") from None
         plain = key.decrypt(sealed)
@@ -70,6 +72,8 @@ class Label:
             fields = json.loads(plain)
             secret, faces = _secrets_1(fields) if text.startswith(_PREFIX_1) else _secrets(fields)
             tracks = tuple(_track(row) for row in fields["tracks"])
+            if not limits.is_number(fields["carry"]) or not 0 <= fields["carry"] <= 1:
+                raise ValueError
             return cls(secret, faces, float(fields["carry"]), dict(fields["generator"]), tracks)
         except (ValueError, TypeError, KeyError, binascii.Error, RecursionError):
             raise TamperedError("the label of this video is not readable") from None
@@ -90,8 +94,10 @@ def _raw(text: str) -> bytes:
 
 def _track(row: Any) -> LabelTrack:
     number, first, last, person, draw = row
-    if not all(type(v) is int and 0 <= v < 1 << 32 for v in (number, first, last, draw)):
+    if not limits.is_whole(number, limits.IDS) or not limits.is_whole(draw, range(1 << 32)):
         raise ValueError
-    if not (person is None or (type(person) is int and 0 < person < 1 << 32)):
+    if not all(limits.is_whole(frame, limits.FRAMES) for frame in (first, last)):
+        raise ValueError
+    if not (person is None or limits.is_whole(person, limits.IDS)):
         raise ValueError
     return LabelTrack(number, first, last, person, draw)

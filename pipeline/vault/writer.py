@@ -6,13 +6,14 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from revisage.pipeline.errors import OutputError
+from revisage.pipeline.parts import Part, open_part, sync_folder
 from revisage.pipeline.vault import archive, keys
 from revisage.pipeline.vault.document import (
     INDEX_ENTRY,
@@ -44,8 +45,10 @@ class IndexWriter:
         rename_the_video()  # ... then the video: an anonymized video without its index would have lost the originals
 
     Until `commit` nothing stands under `path` but what stood there before; leaving the block by an error before it
-    leaves no trace. `commit` keeps a replaced index beside the new one until the block ends well. After `commit`
-    nothing is deleted on an error, since the video may be in place already. A block that ends well commits by itself.
+    leaves no trace. Where `path` is taken, `commit` gives the new index the name `next_path(path)`, and the end of the
+    block moves it over the old one: until the video is replaced, the old pair is whole, and from then on the new one.
+    After `commit` nothing is deleted on an error, since the video may be in place already. A block that ends well
+    commits by itself.
     """
 
     def __init__(
@@ -69,9 +72,8 @@ class IndexWriter:
         self._segments: dict[int, int] = {}  # track -> how many
         self._finished = False
         self._committed = False
-        self._replaced: Path | None = None
-        self._part = _beside(path, "part")
-        self._file = self._create()
+        self._waiting: Path | None = None  # the name of a committed index until the block ends
+        self._file, self._part = self._create()
         self._archive = archive.ArchiveWriter(self._file)
 
     @property
@@ -124,15 +126,14 @@ class IndexWriter:
         if self._committed:
             return
         with self._writing():
-            self._rename()
+            self._publish()
         self._committed = True
-        _sync_folder(self._path.parent)
 
     def discard(self) -> None:
         """Remove what was written, unless it is committed."""
         self._file.close()
         if not self._committed:
-            self._part.unlink(missing_ok=True)
+            self._part.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -141,15 +142,16 @@ class IndexWriter:
         try:
             if kind is None:
                 self.commit()
-                self._drop_replaced()
+                self._settle()
         finally:
             self.discard()
 
-    def _create(self) -> BinaryIO:
+    def _create(self) -> tuple[BinaryIO, Part]:
         if not self._overwrite and os.path.lexists(self._path):
             raise self._exists()
         with self._writing():
-            return self._part.open("xb")
+            part = open_part(self._path)
+            return open(part.handle, "wb"), part  # noqa: PTH123 - a descriptor; `discard` closes it
 
     def _completed(self, document: IndexDocument) -> IndexDocument:
         if document.secret != self._secret:
@@ -173,25 +175,21 @@ class IndexWriter:
         self._archive.close()
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
 
-    def _rename(self) -> None:
-        if not (self._overwrite and self._path.exists()):
-            _rename_new(self._part, self._path)
+    def _publish(self) -> None:
+        if not (self._overwrite and os.path.lexists(self._path)):
+            self._part.publish(replace=False)
             return
-        kept = _beside(self._path, "old")
-        self._path.rename(kept)
-        try:
-            _rename_new(self._part, self._path)
-        except OSError:
-            kept.rename(self._path)
-            raise
-        self._replaced = kept
+        waiting = next_path(self._path)
+        replace(self._part, final=waiting).publish(replace=True)
+        self._waiting = waiting
 
-    def _drop_replaced(self) -> None:
-        if self._replaced is not None:
+    def _settle(self) -> None:
+        """The video is in place: the new index takes the place of the old one."""
+        if self._waiting is not None:
             with self._writing():
-                self._replaced.unlink(missing_ok=True)
+                self._waiting.replace(self._path)
+            sync_folder(self._path.parent)
 
     def _exists(self) -> OutputError:
         return OutputError(f"{self._path.name} exists already: choose another name or allow overwriting")
@@ -208,30 +206,6 @@ class IndexWriter:
             raise OutputError(f"cannot write {self._path.name} ({why}): check the folder and its free space") from None
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    """A new name in the same folder, so that renaming never copies."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{suffix}")
-
-
-def _rename_new(source: Path, target: Path) -> None:
-    """Rename, but never over an existing file; atomic wherever the file system has hard links."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links here
-        if os.path.lexists(target):
-            raise FileExistsError(target) from None
-        source.rename(target)
-    else:
-        source.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Best effort: some systems cannot open a folder."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def next_path(index: Path) -> Path:
+    """Where the index of a video that is just being replaced waits for its place."""
+    return index.with_name(f"{index.name}.next")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ import numpy as np
 from revisage.pipeline.errors import MismatchError, TamperedError, WrongKeyError
 from revisage.pipeline.media import file_digest, video_digest
 from revisage.pipeline.shape import PARTS, REGIONS
-from revisage.pipeline.types import Origin, Plan, Shape, Track, TrackedFace
+from revisage.pipeline.types import Origin, Plan, Shape, Track, TrackedFace, VideoInfo
+from revisage.pipeline.vault.geometry import ROW, place_of
 from revisage.pipeline.vault.index import CONTESTED, Authenticity, TrackRecord, Unlocked, open_index
 from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
-
-_ROW = 15  # frame, box, five points
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,8 @@ def expected(unlocked: Unlocked) -> Plan:
     document = unlocked.document
     if document is None:
         raise WrongKeyError("this key opens one track and tells nothing of the others: verify with the secret key")
-    hidden = [_track(record) for record in document.tracks if record.id != CONTESTED]
-    kept = [_track(record, keep=True) for record in document.kept]
+    hidden = [_track(record, unlocked.settings.video) for record in document.tracks if record.id != CONTESTED]
+    kept = [_track(record, unlocked.settings.video, keep=True) for record in document.kept]
     tracks = tuple(sorted([*hidden, *kept], key=lambda track: track.id))
     return Plan(unlocked.settings.video, tracks, "", shape=_shape(unlocked.settings.generator))
 
@@ -74,18 +72,12 @@ def _shape(described: Mapping[str, object]) -> Shape:
     return Shape(str(region), tuple(map(str, parts)))
 
 
-def _track(record: TrackRecord, *, keep: bool = False) -> Track:
-    return Track(record.id, tuple(_faces(record)), keep)
+def _track(record: TrackRecord, video: VideoInfo, *, keep: bool = False) -> Track:
+    return Track(record.id, tuple(_faces(record, video)), keep)
 
 
-def _faces(record: TrackRecord) -> Iterable[TrackedFace]:
+def _faces(record: TrackRecord, video: VideoInfo) -> Iterable[TrackedFace]:
     for row in record.geometry:
-        if not isinstance(row, list) or len(row) < _ROW or not all(_is_number(value) for value in row[:_ROW]):
-            raise TamperedError(f"the places of track {record.id} are not readable: get a sound copy of the index")
-        frame, x0, y0, x1, y1 = row[:5]
-        points = np.array(row[5:_ROW], np.float32).reshape(5, 2)
+        frame, x0, y0, x1, y1 = place_of(row, record, video)[:5]
+        points = np.array(row[5:ROW], np.float32).reshape(5, 2)
         yield TrackedFace(int(frame), (float(x0), float(y0), float(x1), float(y1)), points, Origin.DETECTED, 1.0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
