@@ -268,10 +268,10 @@ def _likes(
 ) -> tuple[tuple[int | None, tuple[str, ...]], ...]:
     """`woman,50s` for everybody, `2=woman,50s` for track 2."""
     found = []
-    for value in values:
-        track, equals, words = value.rpartition("=")
+    for wish in values:
+        track, equals, words = wish.rpartition("=")
         if equals and not track.isdecimal():
-            raise click.BadParameter(f"{value!r}: before = there must be a track's number, as in 2=woman,50s")
+            raise click.BadParameter(f"{wish!r}: before = there must be a track's number, as in 2=woman,50s")
         found.append((int(track) if equals else None, tuple(w.strip().lower() for w in words.split(",") if w.strip())))
     return tuple(found)
 

@@ -31,7 +31,7 @@ from revisage.pipeline.verification.identity import SMALLEST, cosine
 FRAMES = 6  # of a person
 FOOTAGE = 600  # of a person's faces, the first, are what those are spread over: bounds how many people wait at a time
 DRAWS = 8  # faces of a key that are tried
-TRIED = 192  # side of a face's crop as it is tried, pixels
+TRIED = 192  # side of an actor's crop as it is tried, pixels; other faces have as many as were painted
 MARGIN = 0.01  # cosine: how much surer a few frames must be than the whole film
 
 
@@ -127,7 +127,7 @@ class _Stage:
         self.known = {track.id: track for track in tracks}
         self.by_frame = replace(plan, tracks=tracks).by_frame()
         self.shape, self.likeness, self.method, self.recognizer = plan.shape, likeness, method, recognizer
-        self.allowed = allowed
+        self.allowed, self.side = allowed, TRIED if method.cast else method.size
         self.fmt, self.width, self.height = video.pix_fmt, video.width, video.height
 
     def draws(self, frames: Iterable[Frame], roles: Sequence[_Role]) -> Iterator[tuple[int, int]]:
@@ -157,8 +157,8 @@ class _Stage:
         def take(face: PlacedFace) -> _Take:
             who = self.likeness(self.known[face.track])
             request = request_for(face, who, frame.planes, self.fmt, covered, size)
-            larger = TRIED / size
-            filmed = geometry.crop(picture, geometry.resized(face.matrix, larger), TRIED)
+            larger = self.side / size
+            filmed = geometry.crop(picture, geometry.resized(face.matrix, larger), self.side)
             points = (five_points(face.landmarks) + 0.5) * np.float32(larger) - np.float32(0.5)
             return _Take(filmed, points, request)
 
@@ -182,7 +182,7 @@ class _Stage:
         try:
             requests = [replace(take.request, code=code) for take in takes]
             rough = self.method.generator.generate(requests)
-            painted = [self.method.generator.finish(r, p, TRIED) for r, p in zip(requests, rough, strict=True)]
+            painted = [self.method.generator.finish(r, p, self.side) for r, p in zip(requests, rough, strict=True)]
         except Exception:  # whatever goes wrong in a network, the rendering meets it again and covers the face
             return np.inf
         shown = (take.with_face(picture) for take, picture in zip(takes, painted, strict=True))
