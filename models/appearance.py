@@ -55,7 +55,7 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> None:
         """Zeros. `mean` and `basis` are natural logarithms of a face's colour over its light, RGB, at `pixels`."""
         super().__init__()
-        self.register_buffer("shape", torch.zeros(layout.LANDMARK_COUNT, 2))  # in sides, pixel centres at whole pixels
+        self.register_buffer("shape", torch.zeros(layout.CONTOUR_COUNT, 2))  # in sides, pixel centres at whole pixels
         self.register_buffer("triangles", torch.zeros(triangle_count, 3, dtype=torch.int32))  # landmark numbers
         self.register_buffer("pixels", torch.zeros(pixel_count, dtype=torch.int32))  # row * SIDE + column
         self.register_buffer("mean", torch.zeros(pixel_count, 3))
@@ -81,7 +81,7 @@ class Appearance(ModelMixin, ConfigMixin):  # type: ignore[misc]
         (3, P, 3)."""
         made: Appearance = cls(len(basis), len(pixels), len(triangles), len(people))
         for name, array in (
-            ("shape", shape / SIDE),
+            ("shape", shape[: layout.CONTOUR_COUNT] / SIDE),
             ("triangles", triangles),
             ("pixels", pixels),
             ("mean", mean),

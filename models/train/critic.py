@@ -110,7 +110,7 @@ class FaceFeatures(nn.Module):
         self.net = landmarks.load_net(landmarks.WEIGHTS).fuse().requires_grad_(False)
 
     def forward(self, pictures: Tensor, grid: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Points (B, POINTS, 2) in sides of the landmark crop that `grid` (B, 112, 112, 2) cuts out; the maps."""
+        """Contours (B, CONTOURS, 2) in sides of the landmark crop that `grid` (B, 112, 112, 2) cuts out; the maps."""
         crops = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
         mean, spread = crops.mean((1, 2, 3), keepdim=True), crops.std((1, 2, 3), keepdim=True)
         x = (crops - mean) / (spread + landmarks.SPREAD_FLOOR / 127.5)
@@ -119,8 +119,8 @@ class FaceFeatures(nn.Module):
             x = layer(x)
             if x.dim() == 4:
                 maps.append(x)
-        moved = self.net.points(torch.relu(self.net.neck(x))).unflatten(1, (landmarks.POINTS, 2))
-        return self.net.mean_shape + moved, maps
+        points, _ = self.net.answer(maps[landmarks.MAP_AT - 1], x)
+        return points[:, : landmarks.CONTOURS], maps
 
 
 def likeness(real: list[Tensor], painted: list[Tensor]) -> Tensor:

@@ -34,6 +34,7 @@ from torch.optim import Optimizer
 
 from revisage.models import landmarks, layout, warp
 from revisage.models.appearance import Appearance, Artist
+from revisage.models.completion import followed
 from revisage.models.conditioning import FACE_TEMPLATE, draw_landmarks, face_mask, remove_face
 from revisage.models.expression import expression
 from revisage.models.inpaint import calmed
@@ -127,7 +128,7 @@ class Batch:
     mask: Tensor  # (B, 1, S, S) in 0..1
     drawing: Tensor  # (B, 3, S, S)
     look: Tensor  # (B, 3, S, S), who is to be painted; logarithms
-    points: Tensor  # (B, POINTS, 2), where, in sides of the landmark network's crop
+    points: Tensor  # (B, CONTOURS, 2), where, in sides of the landmark network's crop
     grid: Tensor  # (B, 112, 112, 2), cuts the landmark network's crop out of `clean`, as `F.grid_sample` takes it
     filmed_mouth: Tensor  # (B, *MOUTH, 2), the same for what is around the lips in `clean` ...
     painted_mouth: Tensor  # ... and for where it is to be painted
@@ -146,7 +147,7 @@ class Row:
     mask: Gray  # (S, S), 255 where to paint
     drawing: Image  # (S, S, 3)
     look: Float  # (S, S, 3), logarithms
-    points: Float  # (POINTS, 2), in sides of the landmark network's crop
+    points: Float  # (CONTOURS, 2), in sides of the landmark network's crop
     grid: Float  # (112, 112, 2)
     filmed_mouth: Float  # (*MOUTH, 2)
     painted_mouth: Float  # (*MOUTH, 2)
@@ -290,7 +291,7 @@ def _speaking(points: Float, rng: np.random.Generator) -> Float:
     shift = np.where(change < 0, gaps * (change / max(tall, 1e-6)), down * change * share)
     spoken[lower] += shift
     spoken[layout.facing(layout.LIPS_OUTER)[1]] += shift
-    return np.asarray(spoken, np.float32)
+    return followed(points, spoken)
 
 
 def _cast(picture: Image, mask: Gray, shape: Float, seen: Float, code: Float, look: Float) -> Row:
@@ -587,7 +588,7 @@ def _tone(pictures: Tensor, weight: Tensor) -> Tensor:
 
 
 def _openings(points: Tensor) -> Tensor:
-    """(B, POINTS, 2) -> (B, 3): mean gaps between the inner lips and between the lids of either eye."""
+    """(B, CONTOURS, 2) -> (B, 3): mean gaps between the inner lips and between the lids of either eye."""
     contours = (layout.facing(part) for part in (layout.LIPS_INNER, layout.EYE_LEFT, layout.EYE_RIGHT))
     return torch.stack([(points[:, a] - points[:, b]).norm(dim=-1).mean(-1) for a, b in contours], dim=1)
 
