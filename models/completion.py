@@ -67,7 +67,7 @@ def _surface_weights() -> NDArray[np.float32]:
     """(surface points, CONTOUR_COUNT): each surface point as a sum of contour points, exact under affine maps."""
     mean = mean_face().astype(np.float64)
     contours, surface = mean[: layout.CONTOUR_COUNT], mean[layout.SURFACE]
-    reach = _REACH * float(layout.interocular(mean))
+    reach = _REACH * float(layout.interocular(mean_face()))
     far = ((surface[:, None] - contours) ** 2).sum(-1) / (2 * reach**2)
     weights = np.exp(-far) + _FLOOR
     known = np.hstack([np.ones((len(contours), 1)), contours])

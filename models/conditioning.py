@@ -6,7 +6,6 @@ All pictures are crops of side S aligned to `FACE_TEMPLATE`; landmarks are in pi
 
 from __future__ import annotations
 
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ _OUTLINE, _EYES, _MOUTH = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
 def face_mask(landmarks: Float, size: int, *, dilate: float = 0.25) -> Gray:
-    """(S, S) uint8, 255 on the convex hull of the contours of `landmarks` grown by `dilate` interocular distances of the template."""
+    """(S, S) uint8, 255 on the contours' convex hull grown by `dilate` interocular distances of the template."""
     mask = np.zeros((size, size), np.uint8)
     hull = cv2.convexHull(np.asarray(landmarks[: layout.CONTOUR_COUNT], np.float32))
     cv2.fillConvexPoly(mask, _fixed(hull), 255, cv2.LINE_8, _SUBPIXEL)
@@ -79,7 +78,7 @@ def draw_lines(landmarks: Float, size: int) -> Image:
 
 
 def standard_landmarks(points: Float) -> Float:
-    """(LANDMARK_COUNT, 2) landmarks of an average face laid over five points (5, 2): the last resort where none were found."""
+    """(LANDMARK_COUNT, 2) of an average face laid over five points (5, 2): the last resort where none were found."""
     matrix = geometry.align(points, FACE_TEMPLATE, 1)
     return geometry.transform(mean_face(), geometry.invert(matrix))
 

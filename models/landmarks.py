@@ -243,11 +243,10 @@ def to_onnx(net: LandmarkNet) -> bytes:
     spread = graph.add("Add", graph.add("Sqrt", variance), graph.weight(torch.tensor(SPREAD_FLOOR)))
     value = graph.add("Div", centred, spread)
     net = copy.deepcopy(net).fuse()
-    for layer in net.features[:MAP_AT]:
+    early = ""
+    for number, layer in enumerate(net.features, 1):
         value = graph.layer(layer, value)
-    early = value
-    for layer in net.features[MAP_AT:]:
-        value = graph.layer(layer, value)
+        early = value if number == MAP_AT else early
     hidden = graph.add("Relu", graph.linear(net.neck, value))
     moved = graph.linear(net.points, hidden)
     for closer in net.closer:
@@ -355,7 +354,8 @@ def from_insightface106(points106: Float) -> Float:
 
     Contours with the same ends are resampled along their length, so that corners, nose tip and chin correspond exactly
     and points between them approximately. The forehead, which the 106 points lack, is the mean shape's, fitted
-    affinely to jaw and eyes; irises and surface follow from the contours. Source of the order: the index picture of insightface's `coordinate_reg`, and the
+    affinely to jaw and eyes; irises and surface follow from the contours. Source of the
+    order: the index picture of insightface's `coordinate_reg`, and the
     conversion tables to 68 points in wide use.
     """
     p = np.asarray(points106, np.float32)

@@ -1,9 +1,9 @@
 """The landmark layout: which points there are, in which order, and how they pair under mirroring. Knows no network.
 
-186 points. The first 135 are the *contours*: 133 vertices of the MediaPipe face mesh (468 vertices, canonical order), then
-the eye centres, the means of the sixteen contour points of each eye. After them come the irises and the *surface*: mesh
-vertices of forehead, cheeks, nose, chin, and around lids and mouth, for warps that follow the skin. Labels without the
-latter are filled in by `models/completion.py`. *left* and *right* are the viewer's.
+186 points. The first 135 are the *contours*: 133 vertices of the MediaPipe face mesh (468 vertices, canonical order),
+then the eye centres, the means of the sixteen contour points of each eye. After them come the irises and the *surface*:
+mesh vertices of forehead, cheeks, nose, chin, and around lids and mouth, for warps that follow the skin. Labels without
+the latter are filled in by `models/completion.py`. *left* and *right* are the viewer's.
 
 | group        | slice   | points                                                            |
 |--------------|---------|-------------------------------------------------------------------|
@@ -124,7 +124,10 @@ def five_points(landmarks: Float) -> Float:
 
 
 def mirror(landmarks: Float, width: float) -> Float:
-    """The landmarks (…, CONTOUR_COUNT or LANDMARK_COUNT, 2) of the picture flipped left to right; `width` in pixels, pixel centres at whole numbers."""
+    """The landmarks (…, CONTOUR_COUNT or LANDMARK_COUNT, 2) of the picture flipped left to right.
+
+    `width` in pixels, pixel centres at whole numbers.
+    """
     points = np.asarray(landmarks, np.float32)
     flipped = points[..., _mirror_order()[: points.shape[-2]], :].copy()
     flipped[..., 0] = width - 1 - flipped[..., 0]

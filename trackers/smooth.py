@@ -2,8 +2,8 @@
 
 Smoothing is local linear regression with Gaussian weights in *seconds* (Cleveland, JASA 74, 1979): it follows steady
 motion exactly, does not pull in the ends of a track, and takes irregular frame times as they are. Where the raw value
-is far from the smoothed one the motion is real and the raw value wins. Landmarks are smoothed in face coordinates, lids,
-irises and lips over a shorter time than the rest, so that blinks and speech survive.
+is far from the smoothed one the motion is real and the raw value wins. Landmarks are smoothed in face coordinates,
+lids, irises and lips over a shorter time than the rest, so that blinks and speech survive.
 """
 
 from __future__ import annotations

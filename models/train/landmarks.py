@@ -337,7 +337,9 @@ def loss_of(points: Tensor, log_error: Tensor, target: Tensor, is_face: Tensor) 
     lids = 2 * (EYE_SIZE // 2 - 1)
     loss = loss + 6.0 * gap[:, :lids].mean(1) + 1.5 * gap[:, lids:].mean(1)
     loss = loss + (distance * weight).sum(1) / weight.sum()
-    for centre, corners in zip((IRISES.start, IRISES.start + 5), (layout.CORNERS_LEFT, layout.CORNERS_RIGHT), strict=True):
+    for centre, corners in zip(
+        (IRISES.start, IRISES.start + 5), (layout.CORNERS_LEFT, layout.CORNERS_RIGHT), strict=True
+    ):
         look = offset[:, centre] - offset[:, list(corners)].mean(1)
         loss = loss + 1.0 * torch.linalg.vector_norm(look, dim=-1)
     error = distance.mean(1)

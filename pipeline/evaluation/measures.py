@@ -73,7 +73,7 @@ def identity_change(embeddings: Float) -> float:
 
 
 def landmark_error(driving: Float, found: Float) -> Float:
-    """(N, CONTOUR_COUNT or more, 2) twice -> (N,): mean distance of the contours' points over the driving face's interocular distance.
+    """(N, CONTOUR_COUNT or more, 2) twice -> (N,): mean distance of the contours over the driving interocular.
 
     The *normalised mean error* of the 300-W benchmark (Sagonas et al. 2013), between eye centres.
     """

@@ -4,8 +4,8 @@
 
 LABELS: what `mesh_labels.py films` wrote. Per clip: median distance of each group of points in percent of the
 interocular distance (after the mean offset of every point over the clip is taken off, too: two teachers may mean
-different points by one name), and Pearson's correlation over time of each eye's opening, of each mouth corner's place on
-the face, and of the gaze across. Correlations count where the teacher's curve varies. `--smooth`: as the tracker
+different points by one name), and Pearson's correlation over time of each eye's opening, of each mouth corner's place
+on the face, and of the gaze across. Correlations count where the teacher's curve varies. `--smooth`: as the tracker
 smooths, with how much lids and mouth move between frames over the raw ones, and by how many frames they lag.
 The last line is one JSON object.
 """
@@ -73,7 +73,8 @@ def curves(points: Float) -> dict[str, Float]:
     down = np.stack([-across[:, 1], across[:, 0]], -1)
     left, right = ((points[:, i] - points[:, upper].mean(1)) for i in (layout.MOUTH_LEFT, layout.MOUTH_RIGHT))
     return {
-        "left eye": openings[:, 0], "right eye": openings[:, 1], "wink (left less right)": openings[:, 0] - openings[:, 1],
+        "left eye": openings[:, 0], "right eye": openings[:, 1],
+        "wink (left less right)": openings[:, 0] - openings[:, 1],
         "left corner": (left * down).sum(1) / unit, "right corner": (right * down).sum(1) / unit,
         "corners apart": ((right - left) * across).sum(1) / unit,
         "gaze across": looks[:, :, 0].mean(1), "mouth": layout.mouth_opening(points),
@@ -99,7 +100,9 @@ def kept(raw: Float, calm: Float) -> dict[str, float]:
     before, after = curves(raw), curves(calm)
     figures = {}
     for name in before:
-        figures[f"kept {name}"] = round(float(np.abs(np.diff(after[name])).mean() / np.abs(np.diff(before[name])).mean()), 3)
+        figures[f"kept {name}"] = round(
+            float(np.abs(np.diff(after[name])).mean() / np.abs(np.diff(before[name])).mean()), 3
+        )
         figures[f"range {name}"] = round(float(np.ptp(after[name]) / max(float(np.ptp(before[name])), 1e-6)), 3)
         figures[f"lag {name}"] = _lag(before[name], after[name])
     still = np.linalg.norm(np.diff(calm[:, layout.OVAL], axis=0), axis=-1).mean()
@@ -120,7 +123,9 @@ def sheet(frames: list[Image], points: Float, count: int = 8) -> Image:
         matrix = geometry.align(layout.five_points(points[number]), UPRIGHT, SIDE)
         tile = geometry.crop(frames[number], matrix, SIDE)
         for i, (x, y) in enumerate(np.round(geometry.transform(points[number], matrix) * 16).astype(int).tolist()):
-            colour = (0, 255, 0) if i < layout.CONTOUR_COUNT else (255, 0, 0) if i < layout.SURFACE.start else (0, 160, 255)
+            colour = (
+                (0, 255, 0) if i < layout.CONTOUR_COUNT else (255, 0, 0) if i < layout.SURFACE.start else (0, 160, 255)
+            )
             cv2.circle(tile, (x, y), 16, colour, -1, cv2.LINE_AA, 4)
         tiles.append(tile)
     return np.hstack(tiles)
@@ -147,7 +152,9 @@ def main() -> None:
         if options.smooth:
             rate = float(cv2.VideoCapture(str(clip)).get(cv2.CAP_PROP_FPS))
             calm = smoothed(found, rate, frames[0].shape[1::-1])
-            results[clip.stem] |= kept(found, calm) | {f"smooth {k}": v for k, v in compared(calm, truth[known]).items()}
+            results[clip.stem] |= kept(found, calm) | {
+                f"smooth {k}": v for k, v in compared(calm, truth[known]).items()
+            }
         rows.append(sheet(seen, found))
         print(clip.stem, results[clip.stem], flush=True)
     if options.sheet:

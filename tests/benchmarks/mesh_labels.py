@@ -3,10 +3,10 @@
     python tests/benchmarks/mesh_labels.py portraits FACES OUT      # FACES: images/ and landmarks.npz
     python tests/benchmarks/mesh_labels.py films CLIP... --out OUT
 
-Runs in a virtual environment of its own with `mediapipe==0.10.14` (Apache-2.0) and nothing of this project, which never
-depends on it. `portraits` writes a folder as FACES is, with meshes of 478 vertices, of those portraits where both meshes
-agree within 8 % of the outer eye corners' distance. `films` writes `CLIP.npz` each: `mesh (F, 478, 2)` in pixels of the
-frame, NaN where no face was found. A film has one face, the largest counts.
+Runs in a virtual environment of its own with `mediapipe==0.10.14` (Apache-2.0) and nothing of this project, which
+never depends on it. `portraits` writes a folder as FACES is, with meshes of 478 vertices, of those portraits where both
+meshes agree within 8 % of the outer eye corners' distance. `films` writes `CLIP.npz` each: `mesh (F, 478, 2)` in
+pixels of the frame, NaN where no face was found. A film has one face, the largest counts.
 """
 
 from __future__ import annotations
