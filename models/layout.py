@@ -129,7 +129,7 @@ def mirror(landmarks: Float, width: float) -> Float:
     `width` in pixels, pixel centres at whole numbers.
     """
     points = np.asarray(landmarks, np.float32)
-    flipped = points[..., _mirror_order()[: points.shape[-2]], :].copy()
+    flipped = points[..., mirror_order()[: points.shape[-2]], :].copy()
     flipped[..., 0] = width - 1 - flipped[..., 0]
     return flipped
 
@@ -186,7 +186,8 @@ def _gap(landmarks: Float, a: int, b: int) -> Float:
     return distance
 
 
-def _mirror_order() -> list[int]:
+def mirror_order() -> list[int]:
+    """Which point takes each one's place in the picture flipped left to right."""
     oval = [0, *range(35, 0, -1)]
     lips = [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 19, 18, 17, 16, 15, 14, 13, 12, 11]
     order = oval

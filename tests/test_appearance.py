@@ -390,7 +390,7 @@ class Still(Portrait):
         mesh = self.mesh.copy()
         mesh[:, 0] = self.picture.shape[1] - 1 - mesh[:, 0]
         order = np.arange(len(mesh))
-        order[list(layout.MESH_VERTICES)] = np.array(layout.MESH_VERTICES)[layout._mirror_order()[:-2]]
+        order[list(layout.MESH_VERTICES)] = np.array(layout.MESH_VERTICES)[layout.mirror_order()[:-2]]
         order[[4, 234, 454]] = 4, 454, 234
         return Still(self.path, mesh[order], np.ascontiguousarray(self.picture[:, ::-1]))
 
