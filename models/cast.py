@@ -51,7 +51,7 @@ class Actor:
     @property
     def landmarks(self) -> Float:
         """(LANDMARK_COUNT, 2) pixels of the crop."""
-        return layout.from_mesh(self.mesh)
+        return layout.from_mesh(self.mesh, self.iris)
 
     @property
     def tone(self) -> str:

@@ -6,15 +6,12 @@ All pictures are crops of side S aligned to `FACE_TEMPLATE`; landmarks are in pi
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
-from pathlib import Path
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from revisage.models import layout
+from revisage.models.completion import mean_face
 from revisage.pipeline import geometry
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image
 
@@ -38,9 +35,9 @@ _OUTLINE, _EYES, _MOUTH = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
 def face_mask(landmarks: Float, size: int, *, dilate: float = 0.25) -> Gray:
-    """(S, S) uint8, 255 on the convex hull of `landmarks` grown by `dilate` interocular distances of the template."""
+    """(S, S) uint8, 255 on the contours' convex hull grown by `dilate` interocular distances of the template."""
     mask = np.zeros((size, size), np.uint8)
-    hull = cv2.convexHull(np.asarray(landmarks, np.float32))
+    hull = cv2.convexHull(np.asarray(landmarks[: layout.CONTOUR_COUNT], np.float32))
     cv2.fillConvexPoly(mask, _fixed(hull), 255, cv2.LINE_8, _SUBPIXEL)
     radius = max(1, round(dilate * INTEROCULAR * size))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
@@ -81,16 +78,9 @@ def draw_lines(landmarks: Float, size: int) -> Image:
 
 
 def standard_landmarks(points: Float) -> Float:
-    """(135, 2) landmarks of an average face laid over five points (5, 2): the last resort where none were found."""
+    """(LANDMARK_COUNT, 2) of an average face laid over five points (5, 2): the last resort where none were found."""
     matrix = geometry.align(points, FACE_TEMPLATE, 1)
-    return geometry.transform(_mean_face(), geometry.invert(matrix))
-
-
-@lru_cache(maxsize=1)
-def _mean_face() -> Float:
-    """(135, 2) in the unit crop, pixel centres at whole numbers; made by `models/train/mean_face.py`."""
-    pairs = json.loads((Path(__file__).parent / "weights" / "mean-face.json").read_text(encoding="utf-8"))
-    return np.array(pairs, np.float32)
+    return geometry.transform(mean_face(), geometry.invert(matrix))
 
 
 def _line(picture: Image, points: Float, colour: tuple[int, int, int], *, closed: bool) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from revisage.models import layout
+from revisage.models.completion import completed
 from revisage.models.runtime import onnxruntime
 from revisage.pipeline import geometry
 from revisage.pipeline.errors import ModelError
@@ -27,10 +28,15 @@ from revisage.pipeline.types import CropTemplate, Float, Image
 
 WEIGHTS = Path(__file__).parent / "weights" / "landmarks"
 SIZE = 112  # side of the crop, pixels
-POINTS = layout.EYE_CENTRES.start  # that the network predicts; the eye centres follow from them
+CONTOURS = layout.EYE_CENTRES.start  # points before the eye centres, which follow from them
+POINTS = layout.LANDMARK_COUNT - 2  # that the network predicts: all but the eye centres
 INTEROCULAR = 0.29  # distance of the eye centres of an average upright face, in sides of the crop
 SPREAD_FLOOR = 4.0  # grey levels; a crop with less contrast is not stretched to noise
 ERROR_SCALE = 0.15  # mean error, in interocular distances, at which the confidence is 1/e
+
+# Windows of the first quarter-size map, 28x28, looked at more closely: left, top, width, height. Eyes, then mouth.
+WINDOWS = ((4, 5, 12, 10), (12, 5, 12, 10), (6, 14, 16, 12))
+MAP_AT = 3  # layers before that map
 
 # The mean shape of the training portraits, scaled so that a quarter more size still fits the crop.
 TEMPLATE = CropTemplate(
@@ -43,7 +49,8 @@ class LandmarkNet(nn.Module):
 
     The log error is the natural logarithm of the mean distance the network expects to be off by, in interocular
     distances. Strided convolutions and residual blocks down to a 7x7 map, flattened rather than averaged: where a thing
-    is matters more than that it is there.
+    is matters more than that it is there. What lids, irises and lips do is a matter of a pixel or two and lost on that
+    map; `closer` looks at each of them on the 28x28 map and corrects the points.
     """
 
     mean_shape: Tensor
@@ -57,6 +64,7 @@ class LandmarkNet(nn.Module):
             _ConvNorm(b, c, stride=2), _Residual(c), _Residual(c),
             _ConvNorm(c, d, stride=2), _Residual(d), _ConvNorm(d, 32, kernel=1), nn.Flatten(),
         )  # fmt: skip
+        self.closer = nn.ModuleList(_Closer(b, window) for window in WINDOWS)
         self.neck = nn.Linear(32 * (SIZE // 16) ** 2, hidden)
         self.points = nn.Linear(hidden, POINTS * 2)
         self.log_error = nn.Linear(hidden, 1)
@@ -68,8 +76,16 @@ class LandmarkNet(nn.Module):
         # Light and contrast of each crop on its own: darkness costs nothing, and no crop depends on its batch.
         mean = crops.mean((1, 2, 3), keepdim=True)
         spread = crops.std((1, 2, 3), keepdim=True)
-        hidden = torch.relu(self.neck(self.features((crops - mean) / (spread + SPREAD_FLOOR))))
-        return self.mean_shape + self.points(hidden).unflatten(1, (POINTS, 2)), self.log_error(hidden).squeeze(1)
+        early = self.features[:MAP_AT]((crops - mean) / (spread + SPREAD_FLOOR))
+        return self.answer(early, self.features[MAP_AT:](early))
+
+    def answer(self, early: Tensor, late: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, from the map after `MAP_AT` layers and the flattened last one."""
+        hidden = torch.relu(self.neck(late))
+        moved = self.points(hidden)
+        for closer in self.closer:
+            moved = moved + closer(early)
+        return self.mean_shape + moved.unflatten(1, (POINTS, 2)), self.log_error(hidden).squeeze(1)
 
     def fuse(self) -> LandmarkNet:
         """Fold the batch normalizations into the convolutions, in place; for inference only."""
@@ -139,10 +155,9 @@ class FaceLandmarker:
 
 
 def with_eye_centres(points: Float) -> Float:
-    """(…, POINTS, 2) -> (…, LANDMARK_COUNT, 2), the means of the eyes' contours appended."""
-    centres = [points[..., eye, :].mean(axis=-2, keepdims=True) for eye in (layout.EYE_LEFT, layout.EYE_RIGHT)]
-    complete: Float = np.concatenate([points, *centres], axis=-2).astype(np.float32)
-    return complete
+    """(…, POINTS, 2) -> (…, LANDMARK_COUNT, 2), the means of the eyes' contours put in their place."""
+    contours = layout.with_eye_centres(points[..., :CONTOURS, :])
+    return np.concatenate([contours, points[..., CONTOURS:, :]], axis=-2).astype(np.float32)
 
 
 def load_net(folder: Path = WEIGHTS) -> LandmarkNet:
@@ -194,6 +209,26 @@ class _Residual(nn.Module):
         return torch.relu(x + self.body(x))
 
 
+class _Closer(nn.Module):
+    """A window of the early map (B, C, 28, 28) -> corrections of all points (B, POINTS * 2); none before training."""
+
+    def __init__(self, channels: int, window: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.window = window
+        _, _, width, height = window
+        self.body = nn.Sequential(_ConvNorm(channels, 32, stride=2), _ConvNorm(32, 16), nn.Flatten())
+        self.neck = nn.Linear(16 * ((width + 1) // 2) * ((height + 1) // 2), 48)
+        self.points = nn.Linear(48, POINTS * 2)
+        nn.init.zeros_(self.points.weight)
+        nn.init.zeros_(self.points.bias)
+
+    def forward(self, early: Tensor) -> Tensor:
+        left, top, width, height = self.window
+        seen = self.body(early[:, :, top : top + height, left : left + width])
+        moved: Tensor = self.points(torch.relu(self.neck(seen)))
+        return moved
+
+
 # ---- the way to ONNX Runtime
 
 
@@ -207,10 +242,16 @@ def to_onnx(net: LandmarkNet) -> bytes:
     variance = graph.add("Mul", graph.mean(graph.add("Mul", centred, centred)), graph.weight(_unbiased(3 * SIZE**2)))
     spread = graph.add("Add", graph.add("Sqrt", variance), graph.weight(torch.tensor(SPREAD_FLOOR)))
     value = graph.add("Div", centred, spread)
-    for layer in copy.deepcopy(net).fuse().features:
+    net = copy.deepcopy(net).fuse()
+    early = ""
+    for number, layer in enumerate(net.features, 1):
         value = graph.layer(layer, value)
+        early = value if number == MAP_AT else early
     hidden = graph.add("Relu", graph.linear(net.neck, value))
-    graph.add("Add", graph.linear(net.points, hidden), graph.weight(net.mean_shape.reshape(1, -1)), name="points")
+    moved = graph.linear(net.points, hidden)
+    for closer in net.closer:
+        moved = graph.add("Add", moved, graph.closer(closer, early))
+    graph.add("Add", moved, graph.weight(net.mean_shape.reshape(1, -1)), name="points")
     graph.linear(net.log_error, hidden, name="log_error")
     return graph.model({"points": POINTS * 2, "log_error": 1})
 
@@ -236,6 +277,11 @@ class _OnnxGraph:
         self._weights.append(onnx.numpy_helper.from_array(value.detach().float().numpy(), name))
         return name
 
+    def _numbers(self, values: Sequence[int]) -> str:
+        name = f"weight_{len(self._weights)}"
+        self._weights.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
     def mean(self, value: str) -> str:
         return self.add("ReduceMean", value, axes=[1, 2, 3], keepdims=1)
 
@@ -249,6 +295,16 @@ class _OnnxGraph:
             case nn.Flatten():
                 return self.add("Flatten", value)
         raise TypeError(f"no ONNX form of {type(layer).__name__}")
+
+    def closer(self, closer: nn.Module, early: str) -> str:
+        if not isinstance(closer, _Closer):
+            raise TypeError(f"no ONNX form of {type(closer).__name__}")
+        left, top, width, height = closer.window
+        bounds = ([top, left], [top + height, left + width], [2, 3])  # starts, ends, axes
+        value = self.add("Slice", early, *(self._numbers(numbers) for numbers in bounds))
+        for layer in closer.body:
+            value = self.layer(layer, value)
+        return self.linear(closer.points, self.add("Relu", self.linear(closer.neck, value)))
 
     def linear(self, layer: nn.Linear, value: str, name: str = "") -> str:
         return self.add("Gemm", value, self.weight(layer.weight), self.weight(layer.bias), name=name, transB=1)
@@ -298,7 +354,8 @@ def from_insightface106(points106: Float) -> Float:
 
     Contours with the same ends are resampled along their length, so that corners, nose tip and chin correspond exactly
     and points between them approximately. The forehead, which the 106 points lack, is the mean shape's, fitted
-    affinely to jaw and eyes. Source of the order: the index picture of insightface's `coordinate_reg`, and the
+    affinely to jaw and eyes; irises and surface follow from the contours. Source of the
+    order: the index picture of insightface's `coordinate_reg`, and the
     conversion tables to 68 points in wide use.
     """
     p = np.asarray(points106, np.float32)
@@ -306,7 +363,7 @@ def from_insightface106(points106: Float) -> Float:
     lips = [_closed(p, lips, 10, 10) for lips in (_106_LIPS_OUTER, _106_LIPS_INNER)]
     nose = [_resampled(p[list(_106_NOSE_BRIDGE)], 6), _resampled(p[list(_106_NOSTRILS)], 9)]
     oval = _oval(p, np.stack([eye.mean(0) for eye in eyes]))
-    return with_eye_centres(np.concatenate([oval, p[list(_106_BROWS)], *eyes, *nose, *lips]))
+    return completed(layout.with_eye_centres(np.concatenate([oval, p[list(_106_BROWS)], *eyes, *nose, *lips])))
 
 
 def _oval(points106: Float, eyes: Float) -> Float:

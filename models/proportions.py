@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from revisage.models import layout
+from revisage.models.completion import followed
 from revisage.pipeline.types import Float
 
 
@@ -96,19 +97,20 @@ def _seldom_less(change: float) -> float:
 
 
 def reshaped(landmarks: Float, wanted: Proportions) -> Float:
-    """Landmarks (135, 2) of a face -> (135, 2) float32 of the same face with other proportions."""
+    """Landmarks (N, 2) of a face -> (N, 2) float32 of the same face with other proportions."""
     face = _Face.of(np.asarray(landmarks, np.float32))
-    return face.moved(_jaw(face, wanted) + _nose(face, wanted) + _mouth(face, wanted) + _eyes(face, wanted))
+    moves = _jaw(face, wanted) + _nose(face, wanted) + _mouth(face, wanted) + _eyes(face, wanted)
+    return followed(face.points, face.moved(moves))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Face:
     """Landmarks along the line of the eyes, towards the viewer's right, and down the face, from between the eyes."""
 
-    points: Float  # (135, 2), as given
+    points: Float  # (N, 2), as given
     axes: Float  # (2, 2): its rows are the two directions
-    across: Float  # (135,)
-    down: Float  # (135,)
+    across: Float  # (N,)
+    down: Float  # (N,)
     unit: float  # distance of the eye centres
 
     @classmethod
@@ -121,7 +123,7 @@ class _Face:
         return cls(points, axes, across, down, unit)
 
     def moved(self, moves: Float) -> Float:
-        """With every point moved by `moves` (2, 135): across, down."""
+        """With every point moved by `moves` (2, N): across, down."""
         return np.asarray(self.points + moves.T @ self.axes, np.float32)
 
     def level(self, part: slice) -> float:

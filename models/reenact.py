@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
 from revisage.models import layout, tone
+from revisage.models.completion import followed
 from revisage.models.conditioning import FACE_TEMPLATE, standard_landmarks
 from revisage.models.proportions import Proportions, departure, reshaped
 from revisage.models.warp import places
 from revisage.pipeline.types import Float, Image
 
 EYES = (layout.EYE_LEFT, layout.EYE_RIGHT)
+IRISES = (layout.IRIS_LEFT, layout.IRIS_RIGHT)
 RIM = 1.3  # how far out, in places of the oval about its centre, faces are drawn
 OWN = 0.4  # share of the actor's own proportions that a drawn face has; the others are the filmed one's
 BROAD = 0.2  # eye distances: what of an actor's skin is broader than this is light rather than skin, ...
@@ -44,6 +46,7 @@ _FAR_HUE, _FARTHER_HUE = 0.1, 0.8  # how far a channel may be from the skin's: o
 _FEATURES = 0.75  # how much less of that eyes, brows and lips get
 _SMALL = 96  # side of the picture in which what is broad is worked out
 _TURNED = 0.06  # portraits that are more turned than this are made to look ahead; see `_turn`
+_WARPED = np.r_[: layout.EYE_CENTRES.start, layout.SURFACE]
 _MIDDLE = (0, 78, 80, 88, 108, 98, 18)  # landmarks from the forehead down to the chin
 _MAP = 160  # side of the field that is worked out exactly; between, it is smooth
 _IRIS = 48  # side of an iris's picture, pixels
@@ -61,7 +64,6 @@ class Eyeball:
     iris: Float  # (_IRIS, _IRIS, 3), its disc fills the picture
     white: Float  # (3,)
     radius: float  # of the iris, distances of the eye centres
-    gaze: Float  # (2,), where it lies in the actor's own eye, from the contour's mean; distances of the eye centres
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +83,7 @@ class Face:
     detail: Float  # (H, W, 4) float32, colours over light: 1 on plain skin; then how far it is plain skin
     sharpness: Float  # (3,) of its skin, see `models/tone.py`
     warmth: float  # of its skin, see `models/tone.py`
-    points: Float  # (135, 2) landmarks in its pixels
+    points: Float  # (LANDMARK_COUNT, 2) landmarks in its pixels
     eyes: tuple[Eyeball, Eyeball] | None  # the viewer's left first; None: they are texture, too
     proportions: Proportions  # its own, as far as it may have them
     mouth: Inside | None  # None: it is texture, too
@@ -97,7 +99,7 @@ class Drawn:
 
 
 def face_of(picture: Image, landmarks: Float, irises: Float | None = None, mouth: Inside | None = None) -> Face:
-    """An actor's portrait (H, H, 3) uint8 RGB, aligned to `FACE_TEMPLATE`, with landmarks (135, 2) and irises
+    """An actor's portrait (H, H, 3) uint8 RGB, aligned to `FACE_TEMPLATE`, with landmarks (LANDMARK_COUNT, 2) and irises
     (2, 5, 2): centre and four places of the rim, without its light. Raises ValueError where it shows no skin."""
     if irises is not None and abs(_turn(landmarks)) > _TURNED:
         picture, landmarks, irises = _faced(picture, np.asarray(landmarks, np.float32), irises)
@@ -200,8 +202,8 @@ def _edges(known: NDArray[np.uint8]) -> tuple[Float, Float]:
 
 
 def proportioned(landmarks: Float, face: Face) -> Float:
-    """`landmarks` (135, 2) of a filmed face with the proportions of `face`, as far as it may have them."""
-    return reshaped(landmarks, face.proportions)
+    """`landmarks` (LANDMARK_COUNT, 2) of a filmed face with the proportions of `face`, as far as it may have them."""
+    return followed(landmarks, reshaped(landmarks, face.proportions))
 
 
 def _evened(detail: Float, landmarks: Float) -> Float:
@@ -226,12 +228,11 @@ def _mean(size: int) -> Float:
     return standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32) * size - 0.5)
 
 
-def draw(face: Face, landmarks: Float, size: int, light: Float | None = None, *, gaze: Float | None = None) -> Drawn:
-    """`face` over `landmarks` (135, 2) of a crop of side `size`.
+def draw(face: Face, landmarks: Float, size: int, light: Float | None = None) -> Drawn:
+    """`face` over `landmarks` (LANDMARK_COUNT, 2) of a crop of side `size`.
 
     `light` (9, 3) is the tone it will be shown in, see `models/tone.py`: its skin gets as much detail as that says, and
-    what is of another hue than skin as much less hue as the skin has. `gaze` (2, 2) is where the irises' centres lie in
-    the crop; without one the eyes look as the actor's did.
+    what is of another hue than skin as much less hue as the skin has. Eyes look where the irises of `landmarks` are.
     """
     x, y = _field(landmarks, face.points, size)
     detail = _shrunk(face.detail, face.points, landmarks, size)
@@ -244,7 +245,7 @@ def draw(face: Face, landmarks: Float, size: int, light: Float | None = None, *,
     if light is not None:
         drawn = _hued(drawn, plain, float(np.clip(tone.warmth(light) / max(face.warmth, 0.05), *_HUES)))
     for i, (eye, contour) in enumerate(zip(face.eyes or (), EYES[: len(face.eyes or ())], strict=True)):
-        _open_eye(drawn, eye, landmarks, contour, None if gaze is None else gaze[i])
+        _open_eye(drawn, eye, landmarks, contour, landmarks[IRISES[i].start])
     between = np.zeros((size, size), np.float32)
     if face.mouth is not None:
         between = _open_mouth(drawn, face.mouth, landmarks)
@@ -322,8 +323,8 @@ def _field(onto: Float, source: Float, size: int) -> tuple[Float, Float]:
 
 
 def _with_rim(landmarks: Float) -> Float:
-    """(135 + 36, 2): with the oval once more, further out, so that the warp goes on beyond the face."""
-    points = landmarks[: layout.EYE_CENTRES.start]
+    """Contours and surface, and the oval once more, further out, so that the warp goes on beyond the face."""
+    points = landmarks[_WARPED]
     oval = landmarks[layout.OVAL]
     centre = oval.mean(0)
     return np.asarray(np.concatenate([points, centre + RIM * (oval - centre)]), np.float32)
@@ -403,9 +404,7 @@ def _eyeball(detail: Float, landmarks: Float, contour: slice, iris: Float) -> Ey
     centre, radius = iris[0], float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
     inside = _filled(landmarks[contour], len(detail))
     white = _white(detail, inside, centre, radius)
-    return Eyeball(
-        _iris(detail, inside, centre, radius, white), white, radius / unit, (centre - landmarks[contour].mean(0)) / unit
-    )
+    return Eyeball(_iris(detail, inside, centre, radius, white), white, radius / unit)
 
 
 def _without_eyeballs(detail: Float, landmarks: Float) -> Float:
@@ -454,12 +453,10 @@ def _iris(detail: Float, inside: NDArray[np.bool_], centre: Float, radius: float
     return np.asarray(np.maximum(filled, 0), np.float32)
 
 
-def _open_eye(drawn: Float, eye: Eyeball, landmarks: Float, contour: slice, centre: Float | None) -> None:
+def _open_eye(drawn: Float, eye: Eyeball, landmarks: Float, contour: slice, centre: Float) -> None:
     """Draw `eye` between the lids, in place."""
     lids = landmarks[contour]
     unit, size = float(layout.interocular(landmarks)), len(drawn)
-    middle = lids.mean(0)
-    centre = middle + eye.gaze * unit if centre is None else centre
     radius = eye.radius * unit
     (x0, y0), (x1, y1) = np.floor(lids.min(0) - 2).astype(int), np.ceil(lids.max(0) + 3).astype(int)
     x0, y0, x1, y1 = max(0, x0), max(0, y0), min(size, x1), min(size, y1)

@@ -53,7 +53,7 @@ def encoded(light: Float) -> Float:
 
 
 def read(picture: Image, landmarks: Float, shown: Float | None = None) -> Float | None:
-    """The light (8, 3) float32 of the face at `landmarks` (135, 2) in `picture` (S, S, 3) uint8; None without skin.
+    """The light (8, 3) float32 of the face at `landmarks` (N, 2) in `picture` (S, S, 3) uint8; None without skin.
 
     `shown` (2, 2): the corners of what a film shows of the crop; beyond it nothing counts.
     """
@@ -85,7 +85,7 @@ def fitted(logarithms: Float, landmarks: Float, where: NDArray[np.bool_]) -> Flo
 
 
 def surface(tone: Float, landmarks: Float, size: int) -> Float:
-    """(S, S, 3) float32 linear light of `tone` (8 or 9, 3) over the face at `landmarks` (135, 2).
+    """(S, S, 3) float32 linear light of `tone` (8 or 9, 3) over the face at `landmarks` (N, 2).
 
     Beyond the face it is as at its rim.
     """

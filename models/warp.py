@@ -20,7 +20,7 @@ _SUBPIXEL = 4  # bits, for OpenCV's fixed-point coordinates
 
 
 def triangles_of(shape: Float) -> NDArray[np.int32]:
-    """(F, 3) landmark numbers that part a face (135, 2) into triangles; eye centres are corners of none."""
+    """(F, 3) landmark numbers that part a face (LANDMARK_COUNT, 2) into triangles of its contours, no eye centres."""
     return np.asarray(Delaunay(shape[: layout.EYE_CENTRES.start]).simplices, np.int32)
 
 
@@ -30,11 +30,19 @@ def standard_triangles() -> NDArray[np.int32]:
     return triangles_of(standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32)))
 
 
+@lru_cache(maxsize=1)
+def surface_triangles() -> NDArray[np.int32]:
+    """(F, 3) landmark numbers: the average face parted by its contours and its surface points; no irises."""
+    numbers = np.r_[: layout.EYE_CENTRES.start, layout.SURFACE]
+    shape = standard_landmarks(np.asarray(FACE_TEMPLATE.points, np.float32))
+    return np.asarray(numbers[Delaunay(shape[numbers]).simplices], np.int32)
+
+
 def places(onto: Float, source: Float, triangles: NDArray[np.int32], size: int) -> tuple[Float, Float]:
     """Where to look in a picture with landmarks `source` to draw it over `onto`: x and y, (size, size) float32 each.
 
     Affine within each of the `triangles` (F, 3) of landmarks. Those that are seen from behind are left out, as is
-    everything outside all of them: -2 there. Both landmark sets are (135, 2) in pixels.
+    everything outside all of them: -2 there. Both landmark sets are in pixels.
     """
     corners, targets = np.asarray(onto, np.float64)[triangles], np.asarray(source, np.float64)[triangles]
     facing = (_doubled_area(corners) * _doubled_area(targets) > 0) & (np.abs(_doubled_area(corners)) > 1e-3)

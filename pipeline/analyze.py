@@ -144,7 +144,7 @@ def _watch(
 ) -> _Seen:
     """Decoding, looking and following the camera have a thread each: one frame is decoded while another is seen."""
     seen, cuts, camera = _Seen(), CutFinder(), _Camera()
-    turn = Turn.of(video.rotation, video.width, video.height)
+    turn = Turn.of(video.orientation, video.width, video.height)
     frames = progress(video.frames(), label="analyze", total=video.frame_estimate)
     shown = ahead(_shown(frames, video.time_base, turn, cuts), _WAITING)
     for view in ahead(_looked(shown, look, landmarker, turn, options.confidence), _WAITING):

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from revisage.models.base import CarryRequest, Descent, FaceRequest, Tile
+from revisage.models.completion import completed
 from revisage.models.conditioning import REMOVED
-from revisage.models.layout import LANDMARK_COUNT
+from revisage.models.layout import CONTOUR_COUNT, LANDMARK_COUNT
 from revisage.pipeline import geometry, limits
 from revisage.pipeline.composite import SOLID, PlacedFace
 from revisage.pipeline.errors import TamperedError
@@ -236,25 +237,29 @@ def dump(carriage: Carriage, before: Carriage | None) -> str:
 
 
 def load(text: object, before: Carriage | None, size: int) -> Carriage:
-    """What `dump` made, for crops of side `size`. Raises TamperedError for anything else."""
-    points_end = 16 + 8 * LANDMARK_COUNT
-    limit = points_end + size * size  # no index may make us unpack more
+    """What `dump` made, for crops of side `size`. Raises TamperedError for anything else.
+
+    An index may hold the contours alone: irises and surface, which no painter of that time looked at, are filled in.
+    """
+    limit = 16 + 8 * LANDMARK_COUNT + size * size  # no index may make us unpack more
     try:
         unpacked = zlib.decompressobj()
         raw = unpacked.decompress(base64.b64decode(text, validate=True), limit)  # type: ignore[arg-type]
         x, y, side, factor = (int(v) for v in np.frombuffer(raw[:16], "<i4"))
         if not (0 < side <= size and 0 < factor <= 64 and max(abs(x), abs(y)) < 1 << 17 and unpacked.eof):
             raise ValueError
-        points = np.frombuffer(raw[16:points_end], "<i4").reshape(LANDMARK_COUNT, 2).astype(np.int64)
-        bits = np.unpackbits(np.frombuffer(raw[points_end:], np.uint8), count=2 * side * side).reshape(2, side, side)
-        if len(raw) != points_end + -(-2 * side * side // 8):
+        points_end = len(raw) - -(-2 * side * side // 8)
+        count = (points_end - 16) // 8
+        if count not in (CONTOUR_COUNT, LANDMARK_COUNT) or points_end != 16 + 8 * count:
             raise ValueError
+        points = np.frombuffer(raw[16:points_end], "<i4").reshape(count, 2).astype(np.int64)
+        bits = np.unpackbits(np.frombuffer(raw[points_end:], np.uint8), count=2 * side * side).reshape(2, side, side)
     except (ValueError, TypeError, binascii.Error, zlib.error):
         raise TamperedError("what the pixels carry is not described readably: get a sound copy of the index") from None
-    points = points + (_eighths(before.landmarks) if before else 0)
+    points = points + (_eighths(before.landmarks[:count]) if before else 0)
     if np.abs(points).max() > _FINE * limits.FARTHEST:
         raise TamperedError("what the pixels carry lies far outside any picture: get a sound copy of the index")
-    landmarks = (points / _FINE).astype(np.float32)
+    landmarks = completed((points / _FINE).astype(np.float32))
     return Carriage(Square(x, y, side, factor), landmarks, bits[0].astype(np.bool_), bits[1].astype(np.bool_))
 
 

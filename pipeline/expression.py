@@ -3,8 +3,8 @@
 Landmark networks close eyes too little, and painters follow them too little in turn: on three clips lids moved a third
 to all of what was filmed, and lips a half to nine tenths; least of all where they moved by a fraction of a pixel. A new
 face that hardly blinks or speaks looks dead. Here lids go further from where a track's lids usually are, and what lips
-do in a murmur is said more plainly, a shout as it is; nothing else moves, least of all what decides which pixels are
-covered.
+do in a murmur is said more plainly, a shout as it is; nothing else moves but the skin beside them, least of all what
+decides which pixels are covered.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from revisage.models import layout
+from revisage.models.completion import followed
 from revisage.pipeline.types import Float, Track
 
 LIDS = 1.5  # times a lid's distance from where it usually is
@@ -50,11 +51,11 @@ def _moved(landmarks: Float, left: float, right: float, mouth: float) -> Float:
     further = (moved[lower] - moved[upper]) * np.float32(max(wanted, 0.0) / found - 1)
     moved[lower] += further
     moved[layout.facing(layout.LIPS_OUTER)[1]] += further
-    return moved
+    return followed(landmarks, moved)
 
 
 def _opening(landmarks: Float, part: slice) -> Float:
-    """(…, 135, 2) -> (…,): mean gap between what faces each other over the distance of the eye centres."""
+    """(…, 135 or more, 2) -> (…,): mean gap between what faces each other over the distance of the eye centres."""
     upper, lower = layout.facing(part)
     gaps = np.linalg.norm(landmarks[..., upper, :] - landmarks[..., lower, :], axis=-1).mean(-1)
     return np.asarray(gaps / layout.interocular(landmarks), np.float32)

@@ -55,7 +55,7 @@ class Mattes:
 
 
 def let_go(crop: Image, landmarks: Float, light: Float) -> Float:
-    """(S, S) 0..1: how surely each pixel of `crop` (S, S, 3) within the outline of `landmarks` (135, 2) is no face."""
+    """(S, S) 0..1: how surely each pixel of `crop` (S, S, 3) within the outline of `landmarks` (N, 2) is no face."""
     size = len(crop)
     outline, core = face_mask(landmarks, size, dilate=0.15) > 0, _core(landmarks, size)
     skin = np.clip(np.rint(tone.encoded(tone.surface(light, landmarks, size))), 0, 255).astype(np.uint8)

@@ -27,7 +27,8 @@ Knows no detector and no pixel. The file is UTF-8 JSON, one face a line:
 * `frame`: from 0, rising by one from face to face. To end a track early delete its last faces, to begin it late its
   first ones; a hole within a track is refused, because it would show the face.
 * `box`: x0, y0, x1, y1 in pixels of the stored frame. `points`: eye, eye, nose tip, mouth corner, mouth corner.
-* `origin`: detected, interpolated or held. `landmarks` may be missing; else 270 numbers, x and y of 135 points.
+* `origin`: detected, interpolated or held. `landmarks` may be missing; else 372 numbers, x and y of 186 points. Of 270
+  numbers, the 135 points of the contours alone, irises and surface are filled in as they most likely are.
 * `tone` may be missing; else 27 numbers, light and skin tone as filmed, see models/tone.py. Without them a new face's
   tone is guessed from what surrounds it.
 * `like` may be missing; else up to three words that the new face must fit: woman or man, an age such as 50s, a tone
@@ -53,7 +54,8 @@ from typing import Any, NoReturn
 import jsonschema
 import numpy as np
 
-from revisage.models.layout import LANDMARK_COUNT
+from revisage.models.completion import completed
+from revisage.models.layout import CONTOUR_COUNT, LANDMARK_COUNT
 from revisage.pipeline import limits
 from revisage.pipeline.errors import OutputError, PlanError
 from revisage.pipeline.shape import PARTS, REGIONS
@@ -93,7 +95,7 @@ _FACE = _object(
         "points": _list(5),
         "origin": {"enum": [origin.value for origin in Origin]},
         "score": {"type": "number", "minimum": 0, "maximum": 1},
-        "landmarks": _list(2 * LANDMARK_COUNT),
+        "landmarks": {"anyOf": [_list(2 * LANDMARK_COUNT), _list(2 * CONTOUR_COUNT)]},
         "tone": _list(27),
     },
     optional=["landmarks", "tone"],
@@ -313,7 +315,8 @@ def _face(data: dict[str, Any], track: int) -> TrackedFace:
         raise PlanError(f"the box of {place} is empty: it must be x0, y0, x1, y1 with x0 < x1 and y0 < y1")
     landmarks = None
     if "landmarks" in data:
-        landmarks = np.array(_checked(data["landmarks"], f"landmarks of {place}"), np.float32).reshape(-1, 2)
+        found = np.array(_checked(data["landmarks"], f"landmarks of {place}"), np.float32)
+        landmarks = completed(found.reshape(-1, 2))
     if not all(type(pair) is list and len(pair) == 2 for pair in data["points"]):
         raise PlanError(f"the points of {place} must be five pairs of x and y")
     points = np.array([_checked(pair, f"points of {place}") for pair in data["points"]], np.float32)

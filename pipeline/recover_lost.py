@@ -84,7 +84,7 @@ class _Search:
     def __init__(self, label: Label, tracks: Sequence[int], finders: Finders, video: VideoReader) -> None:
         self._label, self._finders, self._fmt = label, finders, video.pix_fmt
         self._time_base, self._start = video.time_base, 0
-        self._turn = Turn.of(video.rotation, video.width, video.height)
+        self._turn = Turn.of(video.orientation, video.width, video.height)
         self._tracks = [track for track in label.tracks if track.id in tracks]
         carrier, template, self._code_size = finders.carrier(label.generator)
         carry = Carry.from_json(label.carry, label.generator.get("carry"))

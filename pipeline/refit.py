@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from revisage.models import layout
+from revisage.models.completion import followed
 from revisage.pipeline.types import Float
 
 _PARTS: tuple[Sequence[slice], ...] = (
@@ -47,7 +48,7 @@ def moved(landmarks: Float, steps: Float) -> Float:
         middle = result[chosen].mean(axis=0)
         own = (result[chosen] - middle) @ axes.T * (1 + _STRETCH * np.array([wider, longer]))
         result[chosen] = middle + (own + unit * _SHIFT * np.array([aside, down])) @ axes
-    return result
+    return followed(np.asarray(landmarks, np.float32), result)
 
 
 def climbed(landmarks: Float, here: float, score: Score, width: float) -> tuple[Float, float]:

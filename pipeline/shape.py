@@ -1,6 +1,6 @@
 """Which points bound what is replaced of a face, and which parts of it stay: from landmarks to hulls. Draws nothing.
 
-Landmarks are those of `models/layout.py`, (135, 2).
+Landmarks are those of `models/layout.py`, (LANDMARK_COUNT, 2).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def outline(landmarks: Float, shape: Shape) -> Float:
     """(K, 2) points whose hull is to be replaced. Raises ValueError for an unknown region."""
     if shape.region not in REGIONS:
         raise ValueError(f"unknown region {shape.region!r}: one of {', '.join(REGIONS)}")
-    return landmarks if shape.region == "face" else np.concatenate([landmarks, _head(landmarks)])
+    contours = landmarks[: layout.CONTOUR_COUNT]
+    return contours if shape.region == "face" else np.concatenate([contours, _head(landmarks)])
 
 
 def left_as_filmed(landmarks: Float, shape: Shape) -> list[Float]:

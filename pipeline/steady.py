@@ -98,8 +98,9 @@ def _share(elapsed: float, scale: float) -> np.float32:
 
 def _window(landmarks: Float, size: int) -> tuple[slice, slice]:
     """Where in a crop its face is, with all that it fades over; sides are multiples of 4 where the crop's are."""
+    contours = landmarks[: layout.CONTOUR_COUNT]
     margin = size / 12  # three times as far as the face's outline is smoothed
-    (x0, y0), (x1, y1) = (landmarks.min(0) - margin).tolist(), (landmarks.max(0) + margin).tolist()
+    (x0, y0), (x1, y1) = (contours.min(0) - margin).tolist(), (contours.max(0) + margin).tolist()
     return _span(y0, y1, size), _span(x0, x1, size)
 
 
@@ -115,11 +116,12 @@ def _carried(last: Seen, landmarks: Float, inside: tuple[slice, slice]) -> Float
     kernel is a Gaussian, which is one along the columns times one along the rows.
     """
     size = len(last.picture)
+    landmarks, before = (points[: layout.CONTOUR_COUNT] for points in (landmarks, last.landmarks))  # no gaze: skin
     centres = (np.arange(_GRID, dtype=np.float32) + 0.5) * np.float32(size / _GRID) - np.float32(0.5)
     across, down = (_bell((centres[:, None] - along) / np.float32(_REACH * size)) for along in landmarks.T)
     dx, dy, weight = (
         (down * amount) @ across.T + np.float32(1e-6) * amount.sum()
-        for amount in (*(last.landmarks - landmarks).T, np.ones(len(landmarks), np.float32))
+        for amount in (*(before - landmarks).T, np.ones(len(landmarks), np.float32))
     )
     moved = cv2.resize(cv2.merge([dx / weight, dy / weight]), (size, size), interpolation=cv2.INTER_LINEAR)
     places = moved[inside] + _places(size)[inside]

@@ -176,10 +176,10 @@ class _Inspection:
         self.plan, self.witnesses, self.options, self.album = plan, witnesses, options, album
         self.with_original = filmed is not None
         self.by_frame = plan.by_frame() if plan is not None else {}
-        rotation = (filmed or shown).rotation  # that of the original: the output may have lost it
+        orientation = (filmed or shown).orientation  # that of the original: the output may have lost it
         self.fmt, self.width, self.height = shown.pix_fmt, shown.width, shown.height
         self.name = shown.path.name
-        self.turn = Turn.of(rotation, shown.width, shown.height)
+        self.turn = Turn.of(orientation, shown.width, shown.height)
         recognizer = witnesses.recognizer if filmed is not None else None
         self.identities = Identities(recognizer) if recognizer is not None else None
         self.leaks: list[Leak] = []

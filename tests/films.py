@@ -101,30 +101,40 @@ def film_of_a_face(
     zoom: int = 1,
     pix_fmt: str = "yuv420p",
     rotation: int = 0,
+    mirrored: bool = False,
 ) -> Path:
     """A photograph that ships with scikit-image, moved as by a hand-held camera; 25 frames a second.
 
     `zoom` enlarges it: about a face of 80 x 110 pixels, in the middle from `zoom` 2 on. `rotation`: degrees
-    counter-clockwise that players are to turn the film by, which the stored picture is turned against. The file is the
-    same to the byte every time: faces and noise are derived from its digest.
+    counter-clockwise that players are to turn the film by, which the stored picture is turned against; `mirrored`:
+    after they have mirrored it. The file is the same to the byte every time: faces and noise are derived from its
+    digest.
     """
     photograph = data.astronaut()
     with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as out:
         options = {"crf": "4", "preset": "ultrafast"} if codec == "libx264" else {}
         stream: Any = out.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirrored:
+            stream.set_display_matrix(display_matrix(rotation // 90, mirrored))
         seen = (width, height) if rotation % 180 == 0 else (height, width)
         for i in range(frames):
             x, y = 100 + round(20 * np.sin(i / 9)), 10 + round(10 * np.cos(i / 7))
             upright = _window(photograph, (x, y), seen, zoom)
-            pixels = np.ascontiguousarray(np.rot90(upright, -rotation // 90))
+            pixels = np.rot90(upright, -rotation // 90)
+            pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = i, Fraction(1, 25)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
+
+
+def display_matrix(quarters: int, mirrored: bool) -> tuple[int, ...]:
+    """Players mirror first, then turn by so many quarters counter-clockwise."""
+    a, b, c, d = [(1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)][quarters % 4]
+    side = -1 if mirrored else 1
+    return (side * a << 16, side * b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
 
 
 def _window(photograph: NDArray[np.uint8], at: tuple[int, int], size: tuple[int, int], zoom: int) -> NDArray[np.uint8]:

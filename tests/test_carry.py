@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from skimage import data
 from tiny import SIZE, tiny_inpaint  # type: ignore[import-not-found]
 
+from revisage.models import layout
 from revisage.models.base import CarryRequest, Descent, Inverted, Tile
 from revisage.models.carrier import Carrier
 from revisage.models.carrying import PixelCarrier, load_carrier
+from revisage.models.completion import completed
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.models.device import Device
 from revisage.models.latents import Veil
@@ -163,10 +165,10 @@ def test_two_faces_share_nothing_and_nothing_stays_open() -> None:
 # -- index -------------------------------------------------------------------------------------------------------------
 
 
-def carriage_of(seed: int, side: int = 24) -> Carriage:
+def carriage_of(seed: int, side: int = 24, points: int = layout.LANDMARK_COUNT) -> Carriage:
     rng = np.random.default_rng(seed)
     own = rng.random((side, side)) < 0.5
-    landmarks = (rng.integers(-800, 8000, (135, 2)) / 8).astype(np.float32)
+    landmarks = (rng.integers(-800, 8000, (points, 2)) / 8).astype(np.float32)
     return Carriage(
         Square(int(rng.integers(-50, 50)) * 2, 4, side, 2), landmarks, own, ~own & (rng.random(own.shape) < 0.2)
     )
@@ -181,8 +183,27 @@ def test_carriages_survive_the_index() -> None:
             np.testing.assert_array_equal(getattr(back, name), getattr(one, name))
 
 
+def test_an_index_with_contours_alone_is_read() -> None:
+    first, second = carriage_of(1, points=layout.CONTOUR_COUNT), carriage_of(2, points=layout.CONTOUR_COUNT)
+    before: Carriage | None = None
+    for one, text in ((first, dump(first, None)), (second, dump(second, first))):
+        before = load(text, before, 32)
+        np.testing.assert_array_equal(before.landmarks, completed(one.landmarks))
+        np.testing.assert_array_equal(before.own, one.own)
+
+
 @pytest.mark.parametrize(
-    "text", [None, 7, "", "not base64!", dump(carriage_of(1), None)[:-8], dump(carriage_of(1, 64), None), "AAAA"]
+    "text",
+    [
+        None,
+        7,
+        "",
+        "not base64!",
+        dump(carriage_of(1, points=140), None),
+        dump(carriage_of(1), None)[:-8],
+        dump(carriage_of(1, 64), None),
+        "AAAA",
+    ],
 )
 def test_damaged_carriages_are_refused(text: object) -> None:
     with pytest.raises(TamperedError):

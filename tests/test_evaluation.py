@@ -156,7 +156,7 @@ def test_the_private_folder_is_gone_afterwards() -> None:
 
 
 def test_landmarks_turn_with_the_picture() -> None:
-    turn = Turn.of(90, 7, 5)
+    turn = Turn(1, 7, 5)
     picture = np.zeros((5, 7, 3), np.uint8)
     picture[1, 4] = 255
     (x, y), upright = turn.upright_points(np.array([[4, 1]], np.float32))[0].astype(int), turn.upright(picture)

@@ -75,7 +75,7 @@ def test_a_murmur_is_said_more_plainly_than_a_shout() -> None:
 
 def test_nothing_else_moves_and_what_has_no_landmarks_is_left_alone() -> None:
     made = expressive(track([shut(0.0), shut(0.5), None]))
-    rest = np.setdiff1d(np.arange(layout.LANDMARK_COUNT), LIVELY)
+    rest = np.setdiff1d(np.arange(layout.CONTOUR_COUNT), LIVELY)
     np.testing.assert_array_equal(of(made)[1][rest], shut(0.5)[rest])
     assert made.faces[2].landmarks is None
     assert [face.box for face in made.faces] == [face.box for face in track([None] * 3).faces]

@@ -203,7 +203,7 @@ def test_a_video_that_lies_on_its_side_is_searched_upright(
     made: tuple[Path, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The detector sees the picture as people do; what it finds is looked for in the frame as it is stored."""
-    plain, turn = Nearly.detect, Turn.of(90, WIDTH, HEIGHT)
+    plain, turn = Nearly.detect, Turn(1, WIDTH, HEIGHT)
     shapes = []
 
     def detect(self: Nearly, picture: Image) -> list[FaceDetection]:
@@ -215,7 +215,7 @@ def test_a_video_that_lies_on_its_side_is_searched_upright(
         ]
 
     monkeypatch.setattr(Nearly, "detect", detect)
-    monkeypatch.setattr(Turn, "of", classmethod(lambda cls, rotation, width, height: turn))
+    monkeypatch.setattr(Turn, "of", classmethod(lambda cls, orientation, width, height: turn))
     assert back(made, folder, tmp_path / "back.mkv", (0, 0)).faces == FRAMES
     assert set(shapes) == {(WIDTH, HEIGHT, 3)}
 

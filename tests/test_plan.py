@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from revisage.models.layout import LANDMARK_COUNT
+from revisage.models.completion import completed
+from revisage.models.layout import CONTOUR_COUNT, LANDMARK_COUNT
 from revisage.pipeline.errors import OutputError, PlanError
 from revisage.pipeline.plan import SCHEMA, dump_plan, fits, load_plan, parse_plan, save_plan
 from revisage.pipeline.types import Origin, Plan, Track, TrackedFace, VideoInfo
@@ -61,6 +62,23 @@ def test_a_plan_survives_the_file(tmp_path: Path) -> None:
     save_plan(plan(), path)
     same(plan(), load_plan(path))
     assert os.listdir(tmp_path) == ["plan.json"]  # noqa: PTH208  (nothing else is left, hidden files included)
+
+
+def test_a_plan_with_contours_alone_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    save_plan(plan(), path)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    numbers = data["tracks"][0]["faces"][1]["landmarks"]
+    contours = np.array(numbers[: 2 * CONTOUR_COUNT], np.float32).reshape(-1, 2)
+    del numbers[2 * CONTOUR_COUNT :]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    landmarks = load_plan(path).tracks[0].faces[1].landmarks
+    assert landmarks is not None
+    np.testing.assert_array_equal(landmarks, completed(contours))
+    numbers += [1.0, 2.0]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(PlanError):
+        load_plan(path)
 
 
 def test_saving_again_changes_nothing() -> None:

@@ -67,8 +67,9 @@ def test_light_and_tone_are_those_that_are_asked_for(actor: Face) -> None:
 
 def test_eyes_look_where_they_are_told(actor: Face) -> None:
     def darkest(shift: float) -> float:
-        gaze = POINTS[layout.EYE_CENTRES] + np.float32([shift, 0])
-        seen = around_eye(reenact.draw(actor, POINTS, SIZE, gaze=gaze).detail, 0)
+        points = POINTS.copy()
+        points[layout.IRIS_LEFT] += np.float32([shift, 0])
+        seen = around_eye(reenact.draw(actor, points, SIZE).detail, 0)
         dark = np.maximum(0.6 - seen, 0)
         return float((dark * np.arange(seen.shape[1])).sum() / dark.sum())
 

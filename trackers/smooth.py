@@ -2,8 +2,8 @@
 
 Smoothing is local linear regression with Gaussian weights in *seconds* (Cleveland, JASA 74, 1979): it follows steady
 motion exactly, does not pull in the ends of a track, and takes irregular frame times as they are. Where the raw value
-is far from the smoothed one the motion is real and the raw value wins. Landmarks are smoothed in face coordinates, lids
-and lips over a shorter time than the rest, so that blinks and speech survive.
+is far from the smoothed one the motion is real and the raw value wins. Landmarks are smoothed in face coordinates,
+lids, irises and lips over a shorter time than the rest, so that blinks and speech survive.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from revisage.pipeline.geometry import align, invert, transform
 from revisage.pipeline.types import Box, CropTemplate, Float, Origin, Track, TrackedFace
 from revisage.trackers.base import AT_REST
 
-SLOW, FAST = 0.08, 0.03  # standard deviations in seconds: head and outline; lids and lips
+SLOW, FAST = 0.08, 0.03  # standard deviations in seconds: head and outline; lids, irises and lips
 LIGHT = 0.1  # of light and tone
 _JITTER = 0.03  # of the face's size: deviations up to about this are noise, larger ones motion
 _WIDER = 1.0  # of the face's size: most that the frames around one may widen its box by, on each side
 _TRUST = {Origin.DETECTED: 1.0, Origin.INTERPOLATED: 0.5, Origin.HELD: 0.02}  # weight of a frame in its neighbours
-_LIVELY = [layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_OUTER, layout.LIPS_INNER, layout.EYE_CENTRES]
+_LIVELY = [
+    layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_OUTER, layout.LIPS_INNER, layout.EYE_CENTRES,
+    layout.IRIS_LEFT, layout.IRIS_RIGHT,
+]  # fmt: skip
 
 # Where the five points lie in face coordinates: eyes at distance 1, origin between them.
 _UPRIGHT = ((-0.5, 0.0), (0.5, 0.0), (0.0, 0.6), (-0.4, 1.1), (0.4, 1.1))

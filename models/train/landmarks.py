@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -22,13 +23,14 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from revisage.models import landmarks as model
 from revisage.models import layout
 from revisage.models.train import data
-from revisage.models.train.blink import blinked
+from revisage.models.train.blink import blinked, glanced
 from revisage.pipeline import geometry
 from revisage.pipeline.types import Float, Gray, Image
 
@@ -38,8 +40,12 @@ Vector = NDArray[Any]  # numbers in the working precision of numpy: two of a poi
 SIZE = model.SIZE
 KEPT_INTEROCULAR = 45.0  # pixels; larger portraits are reduced once, a crop never shows more
 EYE_SIZE = layout.EYE_LEFT.stop - layout.EYE_LEFT.start
+IRISES = slice(layout.IRIS_LEFT.start - 2, layout.IRIS_RIGHT.stop - 2)  # among the points that are predicted
 NOTHING = 1.0  # error to be predicted where there is no face, in interocular distances
-BLINKS = 0.25  # share of the faces whose lids are closed, more or less
+BLINKS = 0.45  # share of the faces whose lids are closed, more or less
+WINKS = 0.7  # share of those whose eyes are closed each on its own
+GLANCES = 0.5  # share of the faces whose irises are moved
+FURTHEST = (0.14, 0.05)  # standard deviation across and down, in distances of the eyes' corners
 NEGATIVES = 0.1  # share of the crops
 UNHARMED = 0.35  # share of the crops that only the light changes in
 PASS_TWO = 0.6  # share of the crops aligned as well as by the network's own first answer
@@ -255,8 +261,13 @@ class Samples(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         while True:
             for i in rng.choice(len(self._examples), len(self._examples), p=self._odds):
                 crop, points, is_face = sample(self._examples[i], rng)
-                target = torch.from_numpy((points[: model.POINTS] + 0.5) / SIZE)
+                target = torch.from_numpy((predicted(points) + 0.5) / SIZE)
                 yield torch.from_numpy(crop).permute(2, 0, 1), target, torch.tensor(float(is_face))
+
+
+def predicted(landmarks: Float) -> Float:
+    """(…, LANDMARK_COUNT, 2) -> (…, POINTS, 2): without the eye centres."""
+    return np.delete(landmarks, np.r_[layout.EYE_CENTRES], axis=-2)
 
 
 def odds(landmarks: Float) -> Vector:
@@ -275,11 +286,23 @@ def sample(example: Example, rng: Generator) -> tuple[Image, Float, bool]:
     crop, points = geometry.crop(example.picture, matrix, SIZE), geometry.transform(example.landmarks, matrix)
     if not is_face and rng.random() < 0.4:
         crop = texture(rng)
+    if is_face and rng.random() < GLANCES:
+        across, down = rng.normal(0, FURTHEST)
+        crop, points = glanced(crop, points, (float(across), float(down)))
     if is_face and rng.random() < BLINKS:
-        crop, points = blinked(crop, points, min(1.0, rng.uniform(0.3, 1.2)))
+        crop, points = blinked(crop, points, _shut(rng))
     if rng.random() < 0.5:
         crop, points = np.ascontiguousarray(crop[:, ::-1]), layout.mirror(points, SIZE)
     return damaged(crop, points, rng), points, is_face
+
+
+def _shut(rng: Generator) -> tuple[float, float]:
+    """How far either eye is closed."""
+    one, other = (min(1.0, float(rng.uniform(0.3, 1.2))) for _ in range(2))
+    if rng.random() >= WINKS:
+        return one, one
+    other = 0.0 if rng.random() < 0.6 else other
+    return (one, other) if rng.random() < 0.5 else (other, one)
 
 
 # ---- loss and training
@@ -299,7 +322,7 @@ def loss_of(points: Tensor, log_error: Tensor, target: Tensor, is_face: Tensor) 
     """(loss, mean error of the faces in interocular distances). L1: the middle of what is possible, not its mean.
 
     Eyes and lips count twice, and what opens and closes counts on its own: without that term a network learns the pose
-    and leaves every mouth half shut, because that costs it next to nothing.
+    and leaves every mouth half shut, because that costs it next to nothing. So do irises between their eyes' corners.
     """
     unit = 1 / model.INTEROCULAR
     offset = (points - target) * unit
@@ -308,11 +331,17 @@ def loss_of(points: Tensor, log_error: Tensor, target: Tensor, is_face: Tensor) 
     loss = torch.zeros(len(points))
     for part in (layout.EYE_LEFT, layout.EYE_RIGHT, layout.LIPS_OUTER, layout.LIPS_INNER):
         weight[part] = 2.0
+    weight[IRISES] = 3.0
     lower, upper = gaps()
     gap = torch.linalg.vector_norm(offset[:, lower] - offset[:, upper], dim=-1)
     lids = 2 * (EYE_SIZE // 2 - 1)
-    loss = loss + 3.0 * gap[:, :lids].mean(1) + 1.5 * gap[:, lids:].mean(1)
+    loss = loss + 6.0 * gap[:, :lids].mean(1) + 1.5 * gap[:, lids:].mean(1)
     loss = loss + (distance * weight).sum(1) / weight.sum()
+    for centre, corners in zip(
+        (IRISES.start, IRISES.start + 5), (layout.CORNERS_LEFT, layout.CORNERS_RIGHT), strict=True
+    ):
+        look = offset[:, centre] - offset[:, list(corners)].mean(1)
+        loss = loss + 1.0 * torch.linalg.vector_norm(look, dim=-1)
     error = distance.mean(1)
     expected = torch.where(is_face > 0, error.detach().clamp(0.005, NOTHING), torch.full_like(error, NOTHING))
     surprise = nn.functional.smooth_l1_loss(log_error, expected.log(), reduction="none")
@@ -329,18 +358,23 @@ def train(
     peak: float = 1.5e-3,
     batch: int = 32,
     seed: int = 0,
+    heads: bool = False,
 ) -> None:
     """Train for `minutes`, from the weights in `first` where given; weights are averaged and saved to `out`.
+
+    With `heads` the convolutions stay as they are, which takes half the time: what is trained reads their maps.
 
     The learning rate falls along a half cosine of the clock, so that a slow machine ends as calmly as a fast one.
     """
     torch.manual_seed(seed)
     portraits, _ = data.split(data.load_portraits(folder))
     examples = [load_example(p) for p in portraits]
-    net = (model.load_net(first) if first else model.LandmarkNet()).channels_last()
-    net.mean_shape.copy_(mean_shape(examples))
+    net = (grown(first, mean_shape(examples)) if first else model.LandmarkNet()).channels_last()
+    if not first:
+        net.mean_shape.copy_(mean_shape(examples))
+    net.features.requires_grad_(not heads)
     average = copy.deepcopy(net)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.02)
+    optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=peak, weight_decay=0.02)
     stream = iter(DataLoader(Samples(examples, seed), batch_size=batch, num_workers=1, prefetch_factor=4))
     start, running = time.monotonic(), math.nan
     step, done = 0, 0.0
@@ -358,9 +392,23 @@ def train(
     model.save_net(average, out)
 
 
+def grown(folder: Path, mean: Tensor) -> model.LandmarkNet:
+    """The network of a folder, also of one that predicts the contours alone: the other points start at `mean`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    net = model.LandmarkNet(config["widths"], config["hidden"])
+    state = net.state_dict()
+    state["mean_shape"] = mean.clone()
+    for name, value in load_file(folder / "model.safetensors").items():
+        target = state[name]
+        (target[: len(value)] if value.dim() else target).copy_(value)
+    net.load_state_dict(state)
+    return net
+
+
 def _step(net: model.LandmarkNet, optimizer: torch.optim.Optimizer, samples: tuple[Tensor, Tensor, Tensor]) -> float:
     crops, target, is_face = samples
     net.train()
+    net.features.train(any(parameter.requires_grad for parameter in net.features.parameters()))
     points, log_error = net(crops.float().contiguous(memory_format=torch.channels_last))
     loss, error = loss_of(points, log_error, target, is_face)
     optimizer.zero_grad(set_to_none=True)
@@ -383,7 +431,7 @@ def mean_shape(examples: Sequence[Example]) -> Tensor:
     """(POINTS, 2) in sides of the crop: the median of all, aligned by their five points."""
     matrices = [geometry.align(layout.five_points(e.landmarks), model.TEMPLATE, SIZE) for e in examples]
     aligned = np.stack([geometry.transform(e.landmarks, m) for e, m in zip(examples, matrices, strict=True)])
-    return torch.from_numpy((np.median(aligned, axis=0)[: model.POINTS] + 0.5) / SIZE).float()
+    return torch.from_numpy((predicted(np.median(aligned, axis=0)) + 0.5) / SIZE).float()
 
 
 # ---- measuring
@@ -439,11 +487,14 @@ def _rough_points(truth: Float, rng: Generator) -> Float:
 def _errors(found: Sequence[tuple[Float, float]], cases: Sequence[Case]) -> dict[str, float]:
     pairs = [(points, truth) for (points, _), (_, truth) in zip(found, cases, strict=True)]
     off = np.stack([np.linalg.norm(a - b, axis=-1) / layout.interocular(b) for a, b in pairs])
-    eyes, lips = slice(layout.EYE_LEFT.start, layout.EYE_RIGHT.stop), slice(layout.LIPS_OUTER.start, model.POINTS)
-    figures = {"all": off, "without the oval": off[:, 36:], "eyes": off[:, eyes], "lips": off[:, lips]}
+    eyes = slice(layout.EYE_LEFT.start, layout.EYE_RIGHT.stop)
+    lips, irises = slice(layout.LIPS_OUTER.start, model.CONTOURS), slice(layout.IRIS_LEFT.start, layout.IRIS_RIGHT.stop)
+    contours = off[:, : layout.CONTOUR_COUNT]
+    figures = {"contours": contours, "without the oval": contours[:, 36:], "eyes": off[:, eyes], "lips": off[:, lips]}
+    figures |= {"irises": off[:, irises], "surface": off[:, layout.SURFACE]}
     medians = {name: 100 * float(np.median(part.mean(1))) for name, part in figures.items()}
-    points = {"all, point by point": 100 * float(np.median(off[:, : model.POINTS]))}
-    return medians | points | {"all, 95th percentile": 100 * float(np.percentile(off.mean(1), 95))}
+    points = {"contours, point by point": 100 * float(np.median(contours))}
+    return medians | points | {"contours, 95th percentile": 100 * float(np.percentile(contours.mean(1), 95))}
 
 
 def main() -> None:
@@ -455,12 +506,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--first", type=Path, help="weights to go on from")
     parser.add_argument("--peak", type=float, default=1.5e-3, help="learning rate to begin with")
+    parser.add_argument("--heads", action="store_true", help="leave the convolutions as they are")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.action == "train":
-        train(options.folder, options.out, options.minutes, first=options.first, peak=options.peak, seed=options.seed)
+        ways = {"first": options.first, "peak": options.peak, "seed": options.seed, "heads": options.heads}
+        train(options.folder, options.out, options.minutes, **ways)
     for name, value in measure(options.folder, options.out).items():
         print(f"{name:40s} {value:6.2f}")
 

@@ -88,7 +88,7 @@ def watch(video: Path, plan: Plan, judges: Judges, progress: Progress = silent) 
     logs = {track.id: _Log(track) for track in plan.tracks}
     by_frame = plan.by_frame()
     with open_video(video) as opened:
-        turn = Turn.of(opened.rotation, opened.width, opened.height)
+        turn = Turn.of(opened.orientation, opened.width, opened.height)
         for frame in progress(opened.frames(), label=f"judge {video.stem}", total=plan.video.frames):
             faces = [(track, face) for track, face in by_frame.get(frame.index, ()) if face.landmarks is not None]
             if faces:

@@ -73,11 +73,12 @@ def identity_change(embeddings: Float) -> float:
 
 
 def landmark_error(driving: Float, found: Float) -> Float:
-    """(N, 135, 2) twice -> (N,): mean distance of the points over the driving face's interocular distance.
+    """(N, CONTOUR_COUNT or more, 2) twice -> (N,): mean distance of the contours over the driving interocular.
 
     The *normalised mean error* of the 300-W benchmark (Sagonas et al. 2013), between eye centres.
     """
-    error: Float = np.linalg.norm(driving - found, axis=-1).mean(-1) / layout.interocular(driving)
+    off = (driving - found)[:, : layout.CONTOUR_COUNT]
+    error: Float = np.linalg.norm(off, axis=-1).mean(-1) / layout.interocular(driving)
     return error
 
 

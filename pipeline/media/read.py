@@ -13,11 +13,12 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
-from revisage.pipeline.errors import DamagedMediaError, NoVideoError
+from revisage.pipeline.errors import DamagedMediaError, MediaError, NoVideoError
 from revisage.pipeline.media.frame import Frame, planar_name
 from revisage.pipeline.media.source import REPAIR, open_input, reading, reason, video_stream
 from revisage.pipeline.media.whole import refuse_cut_file
 from revisage.pipeline.pixels import PixelFormat, pixel_format
+from revisage.pipeline.turn import Orientation
 
 # A frame of these codecs is one packet, so a packet without a frame is a loss. Others hide frames (VP8) or split them.
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp9", "av1", "ffv1", "mjpeg", "prores", "dnxhd", "png", "utvideo", "huffyuv"}
@@ -42,7 +43,8 @@ class VideoReader:
     time_base: Fraction  # seconds
     average_rate: Fraction | None  # frames a second; for encoders' rate control only, never for times
     pix_fmt: PixelFormat  # of the frames
-    rotation: int  # degrees counter-clockwise that players turn the picture by, -180..180
+    orientation: Orientation  # how players turn and mirror the stored picture
+    display_matrix: tuple[int, ...] | None  # the same as the file says it
     codec: str  # FFmpeg's canonical name, such as h264
     container: str  # FFmpeg's name of the file format
     frame_estimate: int | None  # from the header, for progress only
@@ -76,8 +78,16 @@ class VideoReader:
         name = planar_name(picture.format.name)
         self._decoder_format = picture.format.name
         self.pix_fmt = pixel_format(name, self.color.space, self.color.range, self.height)
-        self.rotation = int(picture.rotation)
         self.display_matrix = _display_matrix(picture)
+        self.orientation = self._orientation()
+
+    def _orientation(self) -> Orientation:
+        try:
+            return Orientation.of_matrix(self.display_matrix)
+        except ValueError as error:
+            raise MediaError(
+                f"{self.path.name} is shown at an oblique angle; turn its pixels first: ffmpeg -i IN FIXED.mkv"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
