@@ -99,8 +99,11 @@ class Drawn:
 
 
 def face_of(picture: Image, landmarks: Float, irises: Float | None = None, mouth: Inside | None = None) -> Face:
-    """An actor's portrait (H, H, 3) uint8 RGB, aligned to `FACE_TEMPLATE`, with landmarks (LANDMARK_COUNT, 2) and irises
-    (2, 5, 2): centre and four places of the rim, without its light. Raises ValueError where it shows no skin."""
+    """An actor's portrait (H, H, 3) uint8 RGB, aligned to `FACE_TEMPLATE`, without its light.
+
+    `landmarks` are (LANDMARK_COUNT, 2); `irises` (2, 5, 2) centre and four places of the rim. Raises ValueError where
+    it shows no skin.
+    """
     if irises is not None and abs(_turn(landmarks)) > _TURNED:
         picture, landmarks, irises = _faced(picture, np.asarray(landmarks, np.float32), irises)
     own = tone.read(picture, landmarks)

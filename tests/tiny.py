@@ -55,6 +55,7 @@ def tiny_cast(folder: Path, count: int = 6, size: int = 192) -> Path:
     landmarks = standard_landmarks(five)
     mesh = np.zeros((VERTICES, 3), np.float32)
     mesh[list(layout.MESH_VERTICES), :2] = landmarks[: layout.EYE_CENTRES.start]
+    mesh[list(layout.SURFACE_VERTICES), :2] = landmarks[layout.SURFACE]
     offsets = np.array([[0, 0], [2, 0], [0, -2], [-2, 0], [0, 2]], np.float32)
     iris = landmarks[layout.EYE_CENTRES][:, None] + offsets
     arrays, actors, tones = {}, [], []
