@@ -20,6 +20,7 @@ from revisage.pipeline.types import Box, CropTemplate, Float, Gray, Image
 
 GROW = 0.25  # of the interocular distance: how far beyond the landmarks' hull a face is covered
 FEATHER = 0.2  # of the same: how wide the seam outside the cover is
+_FINEST = 4  # samples along a pixel of a crop
 _FEW = 0.444  # crop pixels per frame pixel; a crop of fewer is made from the picture at half its size
 
 
@@ -74,7 +75,7 @@ def crop(picture: Image, matrix: Float, size: int) -> Image:
         rows, columns = (side // 2 * 2 for side in picture.shape[:2])
         picture = cv2.resize(picture[:rows, :columns], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         matrix = np.hstack([2 * matrix[:, :2], matrix @ np.array([[0.5], [0.5], [1]], np.float32)])
-    factor = max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.25)))
+    factor = min(max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.25))), _FINEST)  # more only of a picture a pixel thick
     grown = matrix * factor
     grown[:, 2] += (factor - 1) / 2  # pixel centres at whole numbers
     fine: Image = cv2.warpAffine(
@@ -163,7 +164,7 @@ def face_region(
     uncover what the detector saw. The hulls of `left`, (K, 2) each, stay as filmed; the seam lies around them.
     """
     grow, feather = max(1, round(GROW * unit)), max(2, round(FEATHER * unit))
-    outer = region_rect(outline, box, unit)
+    outer = _near(region_rect(outline, box, unit), width, height, grow + feather + 4)
     rect = align_rect(outer, fmt, width, height)
     if rect.width <= 0 or rect.height <= 0:
         return None
@@ -194,6 +195,13 @@ def region_rect(outline: Float, box: Box, unit: float) -> Rect:
     low = (floor((min(left, box[0]) - margin) / 4) * 4, floor((min(top, box[1]) - margin) / 4) * 4)
     high = (ceil((max(right, box[2]) + margin) / 4) * 4, ceil((max(bottom, box[3]) + margin) / 4) * 4)
     return Rect(*low, *high)
+
+
+def _near(rect: Rect, width: int, height: int, margin: int) -> Rect:
+    """What of `rect` is at most about `margin` pixels from the picture: what lies farther off changes nothing in it."""
+    margin = ceil(margin / 4) * 4
+    right, bottom = ceil((width + margin) / 4) * 4, ceil((height + margin) / 4) * 4
+    return Rect(max(rect.x0, -margin), max(rect.y0, -margin), min(rect.x1, right), min(rect.y1, bottom))
 
 
 def _cover(outline: Float, box: Box, rect: Rect, grow: int) -> Gray:
