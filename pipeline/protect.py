@@ -261,9 +261,7 @@ def _checked(picture: Image, request: FaceRequest) -> Image | str:
     return picture
 
 
-def _tile(
-    result: Image | str, face: PlacedFace, picture: Picture, request: FaceRequest, steady: Steady
-) -> Float | str:
+def _tile(result: Image | str, face: PlacedFace, picture: Picture, request: FaceRequest, steady: Steady) -> Float | str:
     """The painted face as it follows from the track's last one, fitted into the frame; or why it cannot be."""
     assert picture.hidden is not None  # noqa: S101 - there is a face, so there is a mask
     if isinstance(result, str):
