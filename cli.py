@@ -74,7 +74,9 @@ class _Group(click.Group):
         if debug := "--debug" in words:
             words.remove("--debug")
         more["standalone_mode"] = False  # what is raised comes here
-        sys.exit(_ending(lambda: super(_Group, self).main(words, *rest, **more), as_json="--json" in words, debug=debug))
+        sys.exit(
+            _ending(lambda: super(_Group, self).main(words, *rest, **more), as_json="--json" in words, debug=debug)
+        )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of work, not of the alphabet

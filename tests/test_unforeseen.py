@@ -231,7 +231,7 @@ def test_what_nobody_foresaw_is_one_line_and_debug_shows_where(
     monkeypatch.setattr("revisage.pipeline.run.analyze", fail)
     words = ["anonymize", source, "-o", tmp_path / "o.mkv", "--method", "solid", "--key", key]
     failed = run(*words)
-    assert failed.exit_code == 1 and len(failed.stderr.strip().splitlines()) == 1
+    assert failed.exit_code == 1 and len(failed.stderr.strip().splitlines()) == 1, failed.stderr
     assert "ZeroDivisionError" in failed.stderr and "--debug" in failed.stderr and "Traceback" not in failed.stderr
     shown = run(*words, "--debug")
     assert shown.exit_code == 1 and "Traceback" in shown.stderr and "in fail" in shown.stderr
