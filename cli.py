@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -70,17 +71,21 @@ class _Group(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
         words = list(sys.argv[1:] if args is None else args)
+        if debug := "--debug" in words:
+            words.remove("--debug")
         more["standalone_mode"] = False  # what is raised comes here
-        sys.exit(_ending(lambda: super(_Group, self).main(words, *rest, **more), as_json="--json" in words))
+        sys.exit(
+            _ending(lambda: super(_Group, self).main(words, *rest, **more), as_json="--json" in words, debug=debug)
+        )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of work, not of the alphabet
 
 
-def _ending(command: Callable[[], Any], *, as_json: bool) -> int:  # noqa: PLR0911 - one for each kind of end
-    """The exit code of `command`, after what went wrong was said."""
+def _ending(command: Callable[[], Any], *, as_json: bool, debug: bool = False) -> int:  # noqa: PLR0911 - one an end
+    """The exit code of `command`, after what went wrong was said; with `debug`, where in the program it arose, too."""
     try:
-        code = command()
+        code = _traced(command) if debug else command()
         return code if isinstance(code, int) else 0
     except click.UsageError as error:
         usage = error.ctx.get_usage().splitlines() if error.ctx else []
@@ -104,7 +109,17 @@ def _ending(command: Callable[[], Any], *, as_json: bool) -> int:  # noqa: PLR09
         if os.environ.get("REVISAGE_DEBUG"):
             raise
         said = f"{type(error).__name__} in revisage itself: {shown(error, VALUE)}"
-        return _failed(said, FAILED, "report it, with what REVISAGE_DEBUG=1 prints", as_json=as_json)
+        return _failed(said, FAILED, "report it, with what --debug prints", as_json=as_json)
+
+
+def _traced(command: Callable[[], Any]) -> Any:
+    try:
+        return command()
+    except (click.UsageError, click.Abort):
+        raise
+    except Exception:
+        _complain(traceback.format_exc().rstrip())
+        raise
 
 
 def _failed(error: object, code: int, hint: str, lines: Sequence[str] = (), *, as_json: bool, **more: Any) -> int:

@@ -27,6 +27,7 @@ from revisage.pipeline.ahead import ahead, single_threaded_opencv
 from revisage.pipeline.attention import Attention, Effort, Glance
 from revisage.pipeline.errors import PlanError
 from revisage.pipeline.media import Frame, VideoReader, file_digest, open_video
+from revisage.pipeline.sound import usable_points
 from revisage.pipeline.turn import Turn
 from revisage.pipeline.types import FaceDetection, Float, Gray, Image, Plan, Progress, Track, VideoInfo, silent
 from revisage.trackers.base import Sighting, Tracker, steadied
@@ -194,13 +195,26 @@ def _looked(
     for shown in frames:
         glance = look(shown)
         if glance.looked:
-            shapes = _landmarks(shown.picture, glance.faces, landmarker, confidence)
-            tones = [None if shape is None else tone_of(shown.picture, shape) for shape in shapes]
-            rows = zip(glance.faces, shapes, tones, strict=True)
+            faces = _with_numbers(glance.faces)
+            shapes = _landmarks(shown.picture, faces, landmarker, confidence)
+            tones = [_tone(shown.picture, shape) for shape in shapes]
+            rows = zip(faces, shapes, tones, strict=True)
             last = [turn.stored(Sighting(shown.frame, face, shape, tone=light)) for face, shape, light in rows]
         else:
             last = [replace(sighting, frame=shown.frame, looked=False) for sighting in last]
         yield _View(shown, glance, last)
+
+
+def _with_numbers(faces: Sequence[FaceDetection]) -> list[FaceDetection]:
+    """`faces` as they are, but for points that are none, which become those of a standing face in the box.
+
+    What has no box has no place, so there is nothing to be covered.
+    """
+    placed = (face for face in faces if np.isfinite(face.box).all() and np.isfinite(face.score))
+    return [
+        face if np.isfinite(face.points).all() else replace(face, points=usable_points(face.points, face.box))
+        for face in placed
+    ]
 
 
 class _Camera:
@@ -227,11 +241,21 @@ def _landmarks(
     """Per face the dense landmarks, or None where there are none to be trusted."""
     if landmarker is None or not faces:
         return [None] * len(faces)
-    found = landmarker.locate(picture, [face.points for face in faces])
+    try:
+        found = landmarker.locate(picture, [face.points for face in faces])
+    except (ArithmeticError, RuntimeError, ValueError, MemoryError, cv2.error):
+        return [None] * len(faces)  # a face without landmarks is covered by the shape of its box
     return [
         shape if confidence >= least and _plausible(shape, face) else None
         for face, (shape, confidence) in zip(faces, found, strict=True)
     ]
+
+
+def _tone(picture: Image, landmarks: Float | None) -> Float | None:
+    try:
+        return None if landmarks is None else tone_of(picture, landmarks)
+    except (ValueError, ArithmeticError, cv2.error, np.linalg.LinAlgError):  # it is a help, and nothing hangs on it
+        return None
 
 
 def tone_of(picture: Image, landmarks: Float) -> Float | None:

@@ -34,6 +34,7 @@ from revisage.pipeline.pixels import (
     to_rgb_halved,
 )
 from revisage.pipeline.shape import left_as_filmed, outline
+from revisage.pipeline.sound import sound
 from revisage.pipeline.types import CropTemplate, Float, Gray, Image, Shape, Track, TrackedFace
 
 SOLID = (118, 118, 118)  # RGB of the fallback and of the method `solid`
@@ -51,6 +52,7 @@ class PlacedFace:
     size: int  # side of that crop, pixels
     landmarks: Float  # (135, 2), in pixels of the crop
     tone: Float | None = None  # (9, 3), see models/tone.py
+    hide: str = ""  # the method that must hide this one, whatever hides the others; "": the job's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +77,11 @@ def place(
 ) -> PlacedFace | None:
     """Where `face` lies in a picture of `width` x `height` and in its crop of side `size`; None when it is outside.
 
-    `margins`: how far the cover goes beyond what bounds the face; by how exactly that is known where none are given.
+    What of its geometry makes no sense is replaced, see `sound`. `margins`: how far the cover goes beyond what bounds
+    the face; by how exactly that is known where none are given.
     """
-    landmarks, matrix, unit = _laid_out(face, template, size)
+    face = sound(face, width, height)
+    landmarks, matrix, unit = _laid_out(face, template, size, max(width, height))
     left = left_as_filmed(landmarks, shape)
     region = geometry.face_region(
         outline(landmarks, shape), face.box, unit, fmt, width, height, left=left, margins=margins or _margins(face)
@@ -97,9 +101,36 @@ def place_all(
     shape: Shape = FACE,
     margins: geometry.Margins | None = None,
 ) -> tuple[PlacedFace, ...]:
-    """`place` for all `faces` of one frame, without those that lie outside."""
-    placed = (place(track.id, face, template, size, fmt, width, height, shape, margins) for track, face in faces)
+    """`place` for all `faces` of one frame, without those that lie outside.
+
+    A face that cannot be placed gets its whole rectangle covered by grey.
+    """
+    placed = (_placed(track.id, face, template, size, fmt, width, height, shape, margins) for track, face in faces)
     return tuple(face for face in placed if face is not None)
+
+
+def _placed(
+    track: int,
+    face: TrackedFace,
+    template: CropTemplate,
+    size: int,
+    fmt: PixelFormat,
+    width: int,
+    height: int,
+    shape: Shape,
+    margins: geometry.Margins | None,
+) -> PlacedFace | None:
+    try:
+        return place(track, face, template, size, fmt, width, height, shape, margins)
+    except (ValueError, ArithmeticError, cv2.error):  # whatever its numbers are, the face must be covered
+        rect = placed_rect(face, template, fmt, width, height, shape, margins)
+        if rect is None:
+            return None
+        whole = np.ones((rect.height, rect.width), np.bool_)
+        region = FaceRegion(rect, whole, whole.astype(np.float32), whole)
+        upright = np.eye(2, 3, dtype=np.float32)
+        landmarks = standard_landmarks(sound(face, width, height).points)
+        return PlacedFace(track, region, upright, size, landmarks, hide="solid")
 
 
 def placed_rect(
@@ -112,7 +143,8 @@ def placed_rect(
     margins: geometry.Margins | None = None,
 ) -> Rect | None:
     """The rectangle of `place`, without drawing anything; None when it is outside."""
-    landmarks, _, unit = _laid_out(face, template, 1)
+    face = sound(face, width, height)
+    landmarks, _, unit = _laid_out(face, template, 1, max(width, height))
     outer = geometry.region_rect(outline(landmarks, shape), face.box, unit, margins or _margins(face))
     rect = align_rect(outer, fmt, width, height)
     return rect if rect.width > 0 and rect.height > 0 else None
@@ -218,11 +250,14 @@ def solid(face: PlacedFace) -> Float:
     return np.broadcast_to(np.array(SOLID, np.float32), (rect.height, rect.width, 3)).copy()
 
 
-def _laid_out(face: TrackedFace, template: CropTemplate, size: int) -> tuple[Float, Float, float]:
-    """Landmarks (135, 2), matrix frame -> crop, and the interocular distance of the frontal face in frame pixels."""
+def _laid_out(face: TrackedFace, template: CropTemplate, size: int, most: float) -> tuple[Float, Float, float]:
+    """Landmarks (135, 2), matrix frame -> crop, and the interocular distance of the frontal face in frame pixels.
+
+    That distance is at most `most`: it decides how far around a face is drawn.
+    """
     landmarks = face.landmarks if face.landmarks is not None else standard_landmarks(face.points)
     matrix = geometry.align(five_points(landmarks), template, size)
-    return landmarks, matrix, _eye_distance(template) * size / geometry.scale_of(matrix)
+    return landmarks, matrix, min(_eye_distance(template) * size / max(geometry.scale_of(matrix), 1e-9), most)
 
 
 def _margins(face: TrackedFace) -> geometry.Margins:
@@ -235,11 +270,15 @@ def _eye_distance(template: CropTemplate) -> float:
 
 
 def _footprint(matrix: Float, size: int, fmt: PixelFormat, width: int, height: int) -> Rect:
-    """The part of the picture that a crop shows, one sample more on every side."""
+    """The part of the picture that a crop shows, one sample more on every side.
+
+    Of a crop that shows nothing of the picture, the samples that are nearest to it: they are repeated beyond the edge.
+    """
     corners = np.array([[-1, -1], [size, -1], [-1, size], [size, size]], np.float32)
     spots = geometry.transform(corners, geometry.invert(matrix))
     (x0, y0), (x1, y1) = np.floor(spots.min(0)).astype(int), np.ceil(spots.max(0)).astype(int)
-    return align_rect(Rect(int(x0) - 1, int(y0) - 1, int(x1) + 2, int(y1) + 2), fmt, width, height)
+    left, top = min(max(int(x0) - 1, 0), width - 1), min(max(int(y0) - 1, 0), height - 1)
+    return align_rect(Rect(left, top, max(int(x1) + 2, left + 1), max(int(y1) + 2, top + 1)), fmt, width, height)
 
 
 def _removed(picture: Image, where: Gray) -> Image:

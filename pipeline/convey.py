@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -71,10 +72,17 @@ class Carrying(ByGenerator):
             yield from self._protected(waiting)
 
     def _rides(self, picture: Picture, likeness: Callable[[int], Likeness]) -> list[_Ride]:
+        """Of every face that can be carried; `_draft` covers the others."""
         height, width = picture.planes[0].shape
-        carriages = lay_out(picture.faces, picture.fmt, width, height, self.size)
-        pairs = zip(picture.faces, carriages, strict=True)
-        return [self._ride(face, carriage, likeness(face.track), picture) for face, carriage in pairs]
+        rides = []
+        try:
+            carriages = lay_out(picture.faces, picture.fmt, width, height, self.size)
+        except Exception:  # whatever goes wrong, the faces must be covered
+            return []
+        for face, carriage in zip(picture.faces, carriages, strict=True):
+            with suppress(Exception):
+                rides.append(self._ride(face, carriage, likeness(face.track), picture))
+        return rides
 
     def _ride(self, face: PlacedFace, carriage: Carriage, who: Likeness, picture: Picture) -> _Ride:
         if who.veil is None:
@@ -105,7 +113,10 @@ class Carrying(ByGenerator):
             Carried(ride.carriage, ride.likeness.code, level) if result.carries and level is not None else None
             for ride, result, level in zip(draft.rides, grown, decibels, strict=True)
         )
+        left = len(draft.tiles) - len(draft.rides)
+        carried += (None,) * left
         failures = tuple(result.failure for result in grown if result.picture is None and result.failure)
+        failures += ("no square of pixels can carry it",) * left
         yield Protected(draft.framed, draft.tiles, failures, carried)
 
     def _grown(self, rides: Sequence[_Ride]) -> list[_Grown]:
@@ -219,6 +230,11 @@ def _draft(picture: Picture, rides: Sequence[_Ride], grown: Sequence[_Grown]) ->
         tiles.append(tile)
         faces.append(replace(ride.face, region=replace(ride.face.region, alpha=alpha)))
         blend(planes, picture.fmt, ride.face.region.rect, tile, alpha)
+    for face in picture.faces:
+        if all(face is not ride.face for ride in rides):
+            tiles.append(composite.solid(face))
+            faces.append(face)
+            blend(planes, picture.fmt, face.region.rect, tiles[-1], face.region.alpha)
     carrying = (ride for ride, result in zip(rides, grown, strict=True) if result.carries)
     checks = [(ride, found(ride.carriage, planes, picture.fmt)) for ride in carrying]
     return _Draft(picture, replace(picture, faces=tuple(faces)), rides, grown, tuple(tiles), checks)

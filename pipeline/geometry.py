@@ -32,6 +32,7 @@ EXACT = Margins(grow=0.03, feather=0.09, reach=0.35)  # around landmarks
 ROUGH = Margins(grow=0.25, feather=0.2, reach=np.inf)  # around an average face laid over five points
 BARE = 0.04  # of the ellipse in the box: more of it outside the hull, and landmarks are taken to be poor
 _INNER = 0.92  # of the box, that ellipse: boxes of two views of a face differ by some percent at the border
+_FINEST = 4  # samples along a pixel of a crop
 _FEW = 0.444  # crop pixels per frame pixel; a crop of fewer is made from the picture at half its size
 
 
@@ -86,7 +87,7 @@ def crop(picture: Image, matrix: Float, size: int) -> Image:
         rows, columns = (side // 2 * 2 for side in picture.shape[:2])
         picture = cv2.resize(picture[:rows, :columns], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         matrix = np.hstack([2 * matrix[:, :2], matrix @ np.array([[0.5], [0.5], [1]], np.float32)])
-    factor = max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.25)))
+    factor = min(max(1, int(np.ceil(1 / max(scale, 1e-6) - 0.25))), _FINEST)  # more only of a picture a pixel thick
     grown = matrix * factor
     grown[:, 2] += (factor - 1) / 2  # pixel centres at whole numbers
     fine: Image = cv2.warpAffine(
@@ -184,12 +185,12 @@ def face_region(
     cannot uncover what the detector saw. The hulls of `left`, (K, 2) each, stay as filmed; the seam lies around them.
     """
     feather = max(2, round(margins.feather * unit))
-    outer = region_rect(outline, box, unit, margins)
+    furthest = margins.grow if margins.reach == np.inf else margins.reach
+    reach = max(1, round(furthest * unit)) + feather + 8
+    outer = _near(region_rect(outline, box, unit, margins), width, height, reach)
     rect = align_rect(outer, fmt, width, height)
     if rect.width <= 0 or rect.height <= 0:
         return None
-    furthest = margins.grow if margins.reach == np.inf else margins.reach
-    reach = max(1, round(furthest * unit)) + feather + 8
     if reach > 4 * max(width, height):  # no face is so large; what is hidden of it is all that could be
         whole = np.ones((rect.height, rect.width), np.bool_)
         return FaceRegion(rect, whole, whole.astype(np.float32), whole)
@@ -216,6 +217,13 @@ def region_rect(outline: Float, box: Box, unit: float, margins: Margins = ROUGH)
     low = (floor((min(left, box[0]) - margin) / 4) * 4, floor((min(top, box[1]) - margin) / 4) * 4)
     high = (ceil((max(right, box[2]) + margin) / 4) * 4, ceil((max(bottom, box[3]) + margin) / 4) * 4)
     return Rect(*low, *high)
+
+
+def _near(rect: Rect, width: int, height: int, margin: int) -> Rect:
+    """What of `rect` is at most about `margin` pixels from the picture: what lies farther off changes nothing in it."""
+    margin = ceil(margin / 4) * 4
+    right, bottom = ceil((width + margin) / 4) * 4, ceil((height + margin) / 4) * 4
+    return Rect(max(rect.x0, -margin), max(rect.y0, -margin), min(rect.x1, right), min(rect.y1, bottom))
 
 
 def _cover(outline: Float, box: Box, rect: Rect, unit: float, margins: Margins) -> Gray:

@@ -41,9 +41,15 @@ class Mattes:
         """`face` with a region that lets go what is no face in `picture` (H, W, 3) uint8 RGB."""
         if face.tone is None:
             return face
+        try:
+            return self._trimmed(face, face.tone, picture, seconds, fmt)
+        except (ValueError, ArithmeticError, cv2.error):  # whatever goes wrong, all of the face must be covered
+            return face
+
+    def _trimmed(self, face: PlacedFace, light: Float, picture: Image, seconds: float, fmt: PixelFormat) -> PlacedFace:
         matrix = geometry.resized(face.matrix, _SIDE / face.size)
         landmarks = np.asarray((face.landmarks + 0.5) * (_SIDE / face.size) - 0.5, np.float32)
-        free = self._calmed(face.track, let_go(geometry.crop(picture, matrix, _SIDE), landmarks, face.tone), seconds)
+        free = self._calmed(face.track, let_go(geometry.crop(picture, matrix, _SIDE), landmarks, light), seconds)
         return face if free.max() <= _SURE else replace(face, region=_without(face.region, free, matrix, fmt))
 
     def _calmed(self, track: int, free: Float, seconds: float) -> Float:

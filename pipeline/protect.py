@@ -6,8 +6,9 @@ method fails closed: a face it cannot make is covered by solid grey, and said. K
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -86,9 +87,10 @@ class Obscure:
 
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """See `Method.protect`."""
-        hide = _OBSCURE[self.name]
         for picture in pictures:
-            yield Protected(picture, tuple(hide(face, picture.planes, picture.fmt) for face in picture.faces))
+            failures: list[str] = []
+            tiles = tuple(obscured(self.name, face, picture, failures) for face in picture.faces)
+            yield Protected(picture, tiles, tuple(failures))
 
 
 _OBSCURE: dict[str, Callable[[PlacedFace, Planes, PixelFormat], Float]] = {
@@ -97,6 +99,57 @@ _OBSCURE: dict[str, Callable[[PlacedFace, Planes, PixelFormat], Float]] = {
     "solid": lambda face, planes, fmt: composite.solid(face),
 }
 METHODS = ("diffusion", *_OBSCURE)
+
+
+def obscured(name: str, face: PlacedFace, picture: Picture, failures: list[str]) -> Float:
+    """The tile of one of those methods; solid grey where it fails, and a line more in `failures`."""
+    try:
+        tile = _OBSCURE[face.hide or name](face, picture.planes, picture.fmt)
+        if np.isfinite(tile).all():
+            return tile
+        failures.append(f"{name} made no numbers")
+    except Exception as error:  # whatever goes wrong, the face must be covered
+        failures.append(told(error))
+    return composite.solid(face)
+
+
+def told(error: Exception) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A method that leaves to the simple ones every face that is to be hidden by them; see `PlacedFace.hide`.
+
+    Those faces come last, so that nothing is painted over them.
+    """
+
+    method: Method
+
+    def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
+        """See `Method.protect`."""
+        apart: deque[tuple[PlacedFace, ...]] = deque()
+
+        def own() -> Iterator[Picture]:
+            for picture in pictures:
+                apart.append(tuple(face for face in picture.faces if face.hide))
+                mine = tuple(face for face in picture.faces if not face.hide)
+                yield replace(picture, faces=mine) if apart[-1] else picture
+
+        for protected in self.method.protect(own(), likeness):
+            yield _with(protected, apart.popleft())
+
+
+def _with(protected: Protected, others: tuple[PlacedFace, ...]) -> Protected:
+    if not others:
+        return protected
+    picture, failures = protected.picture, list(protected.failures)
+    tiles = tuple(obscured(face.hide, face, picture, failures) for face in others)
+    carried = (*protected.carried, *[None] * len(others)) if protected.carried or not picture.faces else ()
+    whole = replace(picture, faces=picture.faces + others)
+    return Protected(whole, protected.tiles + tiles, tuple(failures), carried)
 
 
 class ByGenerator:
@@ -159,38 +212,54 @@ class Diffusion(ByGenerator):
     def protect(self, pictures: Iterable[Picture], likeness: Callable[[int], Likeness]) -> Iterator[Protected]:
         """See `Method.protect`. Holds at most `WAITING_FRAMES` frames."""
 
-        def requests(picture: Picture) -> list[FaceRequest]:
+        def requests(picture: Picture) -> list[FaceRequest | str]:
             return [self._request(face, picture, likeness) for face in picture.faces]
 
         steady = Steady()
         for waiting in gathered(pictures, requests, self.batch_size):
             yield from self._painted(waiting, steady)
 
-    def _request(self, face: PlacedFace, picture: Picture, likeness: Callable[[int], Likeness]) -> FaceRequest:
+    def _request(self, face: PlacedFace, picture: Picture, likeness: Callable[[int], Likeness]) -> FaceRequest | str:
+        """What to ask the generator for, or why nothing can be asked."""
         assert picture.covered is not None  # noqa: S101 - there is a face, so there is a mask
-        return composite.request_for(
-            face, likeness(face.track), picture.planes, picture.fmt, picture.covered, self.generator.size
-        )
-
-    def _painted(self, waiting: Sequence[tuple[Picture, list[FaceRequest]]], steady: Steady) -> Iterator[Protected]:
-        painted = iter(self._generate([request for _, requests in waiting for request in requests]))
-        for picture, requests in waiting:
-            results = [
-                result if isinstance(result, str) else self._finished(face, picture, request, result, steady)
-                for face, request, result in zip(picture.faces, requests, painted, strict=False)
-            ]
-            tiles = tuple(_tile(r, face, picture) for r, face in zip(results, picture.faces, strict=True))
-            failures = tuple(r for r in results if isinstance(r, str))
-            yield Protected(picture, tiles, failures)
-
-    def _finished(
-        self, face: PlacedFace, picture: Picture, request: FaceRequest, painted: Image, steady: Steady
-    ) -> Image | str:
-        calm = steady(face.track, picture.seconds, painted, request)
         try:
-            return self.generator.finish(request, calm, composite.side_for(face))
+            return composite.request_for(
+                face, likeness(face.track), picture.planes, picture.fmt, picture.covered, self.generator.size
+            )
         except Exception as error:  # whatever goes wrong, the face must be covered
-            return _reason(error)
+            return told(error)
+
+    def _painted(
+        self, waiting: Sequence[tuple[Picture, list[FaceRequest | str]]], steady: Steady
+    ) -> Iterator[Protected]:
+        asked = [r for _, requests in waiting for r in requests if not isinstance(r, str)]
+        painted = iter(self._generate(asked))
+        for picture, requests in waiting:
+            tiles: list[Float] = []
+            failures: list[str] = []
+            for face, request in zip(picture.faces, requests, strict=True):
+                tile = (
+                    request if isinstance(request, str) else self._tile(next(painted), face, picture, request, steady)
+                )
+                if isinstance(tile, str):
+                    failures.append(tile)
+                tiles.append(composite.solid(face) if isinstance(tile, str) else tile)
+            yield Protected(picture, tuple(tiles), tuple(failures))
+
+    def _tile(
+        self, result: Image | str, face: PlacedFace, picture: Picture, request: FaceRequest, steady: Steady
+    ) -> Float | str:
+        """The painted face as it follows from the track's last one, fitted into the frame; or why it cannot be."""
+        assert picture.hidden is not None  # noqa: S101 - there is a face, so there is a mask
+        if isinstance(result, str):
+            return result
+        try:
+            followed = steady(face.track, picture.seconds, result, request)
+            whole = self.generator.finish(request, followed, composite.side_for(face))
+            tile = composite.fit_into(whole, face, picture.planes, picture.fmt, picture.hidden)
+        except Exception as error:  # whatever goes wrong, the face must be covered
+            return told(error)
+        return tile if bool(np.isfinite(tile).all()) else "the painted face has no numbers"
 
     def _generate(self, requests: Sequence[FaceRequest]) -> list[Image | str]:
         """A picture per request, or why there is none. A batch that fails is tried face by face."""
@@ -200,24 +269,15 @@ class Diffusion(ByGenerator):
             return [_checked(p, r) for p, r in zip(self.generator.generate(requests), requests, strict=True)]
         except Exception as error:  # whatever goes wrong in a network, the face must be covered
             if len(requests) == 1:
-                return [_reason(error)]
+                return [told(error)]
             return [result for request in requests for result in self._generate([request])]
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-
-
 def _checked(picture: Image, request: FaceRequest) -> Image | str:
+    if not np.isfinite(picture).all():
+        return "the generator painted no numbers"
     every = np.s_[::4, ::4]  # a sample of pixels tells
     painted = picture[every][request.mask[every] > 0]
     if painted.size and float(painted.std()) < BLANK:
         return "the generator painted nothing"
     return picture
-
-
-def _tile(result: Image | str, face: PlacedFace, picture: Picture) -> Float:
-    if isinstance(result, str) or picture.hidden is None:
-        return composite.solid(face)
-    tile = composite.fit_into(result, face, picture.planes, picture.fmt, picture.hidden)
-    return tile if bool(np.isfinite(tile).all()) else composite.solid(face)

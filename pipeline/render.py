@@ -31,7 +31,8 @@ from revisage.pipeline.matte import Mattes
 from revisage.pipeline.media import Frame, VideoReader, VideoWriter, encode_clip, file_digest, open_video, video_digest
 from revisage.pipeline.pixels import Mask, Planes, Rect, blend, cut, paste
 from revisage.pipeline.plan import fits
-from revisage.pipeline.protect import Carried, Method, Picture, Protected
+from revisage.pipeline.protect import Carried, Method, Mixed, Picture, Protected
+from revisage.pipeline.sound import sound
 from revisage.pipeline.types import Plan, Progress, Track, VideoInfo, silent
 from revisage.pipeline.vault import keys, seal
 from revisage.pipeline.vault.document import Json
@@ -161,7 +162,8 @@ class _Job:
         self.plan, self.method, self.access, self.options = plan, method, access, options
         self.fmt, self.width, self.height = video.pix_fmt, video.width, video.height
         self.time_base = video.time_base
-        self.tracks = tuple(expressive(track) for track in plan.tracks if not track.keep)
+        usable = (_sound(track, self.width, self.height) for track in plan.tracks if not track.keep)
+        self.tracks = tuple(expressive(track) for track in usable)
         self.by_frame = Plan(plan.video, self.tracks, plan.detector).by_frame()
         self.known = {track.id: track for track in self.tracks}
         self.mattes = Mattes()
@@ -263,7 +265,7 @@ class _Job:
                 waiting[frame.index] = frame
                 yield self._picture(frame)
 
-        for protected in self.method.protect(pictures(), self.likeness):
+        for protected in Mixed(self.method).protect(pictures(), self.likeness):
             yield waiting.pop(protected.picture.number), protected
 
     def _picture(self, frame: Frame) -> Picture:
@@ -393,6 +395,13 @@ def _middle(levels: Sequence[float]) -> tuple[float, float]:
 def _spread(pairs: Sequence[tuple[int, int]], count: int) -> frozenset[tuple[int, int]]:
     """At most `count` of `pairs`, evenly spread."""
     return frozenset(pairs[i] for i in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int))
+
+
+def _sound(track: Track, width: int, height: int) -> Track:
+    """`track` with geometry that can be drawn, written and read again."""
+    faces = tuple(sound(face, width, height) for face in track.faces)
+    same = all(a is b for a, b in zip(faces, track.faces, strict=True))
+    return track if same else replace(track, faces=faces)
 
 
 def _record(track: Track) -> TrackRecord:

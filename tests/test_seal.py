@@ -94,9 +94,12 @@ def test_segments_of_very_large_faces_have_fewer_frames() -> None:
 
 
 def test_an_odd_picture_is_covered_to_its_last_column() -> None:
-    (plan,) = plan_segments([(0, Rect(600, 0, 641, 10)), (1, Rect(0, 0, 50, 10))], (641, 480), [0, 1], RATE)
-    assert plan.canvas == (51, 10)
-    assert [rect for _, rect in plan.rects()] == [Rect(590, 0, 641, 10), Rect(0, 0, 51, 10)]
+    """What is cut elsewhere keeps to whole chroma blocks: an odd canvas is used at that edge alone."""
+    rects = [(0, Rect(600, 0, 641, 10)), (1, Rect(0, 0, 50, 10))]
+    plans = plan_segments(rects, (641, 480), [0, 1], RATE)
+    assert [plan.canvas for plan in plans] == [(41, 10), (50, 10)]
+    cuts = [rect for plan in plans for _, rect in plan.rects()]
+    assert cuts == [Rect(600, 0, 641, 10), Rect(0, 0, 50, 10)]
 
 
 def test_origins_stay_even_in_an_odd_picture() -> None:

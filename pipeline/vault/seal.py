@@ -66,7 +66,7 @@ def plan_segments(
     ValueError for a rectangle without a pixel in the picture.
     """
     inside = [(frame, _grow(rect, frame_size)) for frame, rect in rects]
-    groups = _group(inside, pts, seconds / time_base, max_frames, max_pixels)
+    groups = _group(inside, frame_size, pts, seconds / time_base, max_frames, max_pixels)
     return [_plan(number, group, frame_size, pts) for number, group in enumerate(groups)]
 
 
@@ -174,19 +174,32 @@ def _grow(rect: Rect, frame_size: tuple[int, int]) -> Rect:
 
 
 def _group(
-    rects: Sequence[tuple[int, Rect]], pts: Sequence[int], ticks: Fraction, max_frames: int, max_pixels: int
+    rects: Sequence[tuple[int, Rect]],
+    frame_size: tuple[int, int],
+    pts: Sequence[int],
+    ticks: Fraction,
+    max_frames: int,
+    max_pixels: int,
 ) -> Iterator[list[tuple[int, Rect]]]:
+    """Frames of one segment each. What ends at an odd edge of the picture and what does not are parted."""
     group: list[tuple[int, Rect]] = []
     width = height = 0  # that hold all of the group
+    edges = (False, False)  # does the group end at an odd edge, in either dimension
     for frame, rect in rects:
         width, height = max(width, rect.x1 - rect.x0), max(height, rect.y1 - rect.y0)
         full = len(group) == max_frames or (len(group) + 1) * width * height > max_pixels
-        if group and (full or pts[frame] - pts[group[0][0]] >= ticks):
+        before, edges = edges, _odd_edges(rect, frame_size)
+        if group and (full or edges != before or pts[frame] - pts[group[0][0]] >= ticks):
             yield group
             group, width, height = [], rect.x1 - rect.x0, rect.y1 - rect.y0
         group.append((frame, rect))
     if group:
         yield group
+
+
+def _odd_edges(rect: Rect, frame_size: tuple[int, int]) -> tuple[bool, bool]:
+    width, height = frame_size
+    return rect.x1 == width and bool(width % _ALIGN), rect.y1 == height and bool(height % _ALIGN)
 
 
 def _plan(
@@ -202,10 +215,12 @@ def _plan(
 def _slide(spans: Sequence[tuple[int, int]], limit: int) -> tuple[int, list[int]]:
     """One dimension: the canvas's length, and per span an even origin that covers it and stays below `limit`.
 
-    Where `limit` is odd and one span ends there, the length is odd, so that the last row or column can be covered.
+    Where `limit` is odd and the spans end there (all do, see `_group`), the length is odd, so that the last row or
+    column can be covered; the canvas then stays at that edge, since elsewhere it would end amid a chroma block.
     """
-    length = max(end - start for start, end in spans)
     if limit % _ALIGN and any(end == limit for _, end in spans):
-        length = min(limit, length | 1)
+        first = min(start for start, _ in spans)
+        return limit - first, [first] * len(spans)
+    length = max(end - start for start, end in spans)
     last = (limit - length) // _ALIGN * _ALIGN
     return length, [min(start, last) for start, _ in spans]
