@@ -73,10 +73,7 @@ class LandmarkNet(nn.Module):
         nn.init.zeros_(self.points.bias)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        # Light and contrast of each crop on its own: darkness costs nothing, and no crop depends on its batch.
-        mean = crops.mean((1, 2, 3), keepdim=True)
-        spread = crops.std((1, 2, 3), keepdim=True)
-        early = self.features[:MAP_AT]((crops - mean) / (spread + SPREAD_FLOOR))
+        early = self.features[:MAP_AT](normalized(crops))
         return self.answer(early, self.features[MAP_AT:](early))
 
     def answer(self, early: Tensor, late: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,6 +98,13 @@ class LandmarkNet(nn.Module):
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
+
+
+def normalized(crops: Tensor) -> Tensor:
+    """Light and contrast of each crop on its own: darkness costs nothing, and no crop depends on its batch."""
+    mean = crops.mean((1, 2, 3), keepdim=True)
+    spread = crops.std((1, 2, 3), keepdim=True)
+    return (crops - mean) / (spread + SPREAD_FLOOR)
 
 
 class FaceLandmarker:
