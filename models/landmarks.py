@@ -155,7 +155,10 @@ class FaceLandmarker:
         planes = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
         shapes, log_error = self._session.run(["points", "log_error"], {"crops": planes})
         confidences: Float = np.exp(-np.exp(log_error[:, 0]) / ERROR_SCALE)
-        return with_eye_centres(shapes.reshape(-1, POINTS, 2) * SIZE - 0.5), confidences
+        landmarks = with_eye_centres(shapes.reshape(-1, POINTS, 2) * SIZE - 0.5)
+        # What the network says of gaze goes against the film as often as with it (see the card): eyes look ahead.
+        landmarks[:, layout.IRIS_LEFT.start : layout.IRIS_RIGHT.stop] = layout.looking_ahead(landmarks)
+        return landmarks, confidences
 
 
 def with_eye_centres(points: Float) -> Float:
