@@ -73,10 +73,7 @@ class LandmarkNet(nn.Module):
         nn.init.zeros_(self.points.bias)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        # Light and contrast of each crop on its own: darkness costs nothing, and no crop depends on its batch.
-        mean = crops.mean((1, 2, 3), keepdim=True)
-        spread = crops.std((1, 2, 3), keepdim=True)
-        early = self.features[:MAP_AT]((crops - mean) / (spread + SPREAD_FLOOR))
+        early = self.features[:MAP_AT](normalized(crops))
         return self.answer(early, self.features[MAP_AT:](early))
 
     def answer(self, early: Tensor, late: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,6 +98,13 @@ class LandmarkNet(nn.Module):
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
+
+
+def normalized(crops: Tensor) -> Tensor:
+    """Light and contrast of each crop on its own: darkness costs nothing, and no crop depends on its batch."""
+    mean = crops.mean((1, 2, 3), keepdim=True)
+    spread = crops.std((1, 2, 3), keepdim=True)
+    return (crops - mean) / (spread + SPREAD_FLOOR)
 
 
 class FaceLandmarker:
@@ -151,7 +155,10 @@ class FaceLandmarker:
         planes = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32)
         shapes, log_error = self._session.run(["points", "log_error"], {"crops": planes})
         confidences: Float = np.exp(-np.exp(log_error[:, 0]) / ERROR_SCALE)
-        return with_eye_centres(shapes.reshape(-1, POINTS, 2) * SIZE - 0.5), confidences
+        landmarks = with_eye_centres(shapes.reshape(-1, POINTS, 2) * SIZE - 0.5)
+        # What the network says of gaze goes against the film as often as with it (see the card): eyes look ahead.
+        landmarks[:, layout.IRIS_LEFT.start : layout.IRIS_RIGHT.stop] = layout.looking_ahead(landmarks)
+        return landmarks, confidences
 
 
 def with_eye_centres(points: Float) -> Float:

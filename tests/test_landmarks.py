@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from safetensors.torch import load_file, save_file
 
 from revisage.models import landmarks, layout
 from revisage.models.base import Landmarker
@@ -235,6 +236,25 @@ def test_damage_leaves_size_and_landmarks(photo: Image, found: Float) -> None:
     assert 40 < len(faces) < 60  # some show none
     assert ((faces > 0) & (faces < 111)).all(-1).mean() > 0.95  # a crop shows the whole face
     assert (faces[:, 133, 0] < faces[:, 134, 0]).all()  # mirrored landmarks changed their places too
+
+
+def test_a_network_of_contours_alone_grows(tmp_path: Path) -> None:
+    """A network of the contours alone is taken, too: the other points start at the mean shape."""
+    whole = landmarks.LandmarkNet(widths=(4, 4, 8, 8), hidden=16)
+    landmarks.save_net(whole, tmp_path / "whole")
+    state = {k: v for k, v in load_file(tmp_path / "whole" / "model.safetensors").items() if "closer" not in k}
+    for name in ("points.weight", "points.bias"):
+        state[name] = state[name][: 2 * landmarks.CONTOURS].contiguous()
+    state["mean_shape"] = state["mean_shape"][: landmarks.CONTOURS].contiguous()
+    save_file(state, tmp_path / "whole" / "model.safetensors")
+    mean = torch.rand(landmarks.POINTS, 2)
+    net = training.grown(tmp_path / "whole", mean).eval()
+    crops = torch.full((1, 3, 112, 112), 50.0)
+    points = net(crops)[0][0]
+    torch.testing.assert_close(
+        points[: landmarks.CONTOURS], whole.eval()(crops)[0][0, : landmarks.CONTOURS], atol=2e-3, rtol=0
+    )
+    torch.testing.assert_close(net.mean_shape[landmarks.CONTOURS :], mean[landmarks.CONTOURS :])
 
 
 def test_no_person_is_trained_on_and_held_out() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import math
 import time
@@ -42,12 +43,14 @@ KEPT_INTEROCULAR = 45.0  # pixels; larger portraits are reduced once, a crop nev
 EYE_SIZE = layout.EYE_LEFT.stop - layout.EYE_LEFT.start
 IRISES = slice(layout.IRIS_LEFT.start - 2, layout.IRIS_RIGHT.stop - 2)  # among the points that are predicted
 NOTHING = 1.0  # error to be predicted where there is no face, in interocular distances
-BLINKS = 0.45  # share of the faces whose lids are closed, more or less
+BLINKS = 0.5  # share of the faces whose lids are closed, more or less
 WINKS = 0.7  # share of those whose eyes are closed each on its own
 GLANCES = 0.5  # share of the faces whose irises are moved
 FURTHEST = (0.14, 0.05)  # standard deviation across and down, in distances of the eyes' corners
 NEGATIVES = 0.1  # share of the crops
 UNHARMED = 0.35  # share of the crops that only the light changes in
+CALM_TWO = 0.75  # the same of the calm crops
+CALM = 0.6  # share of the calm crops that only the light changes in
 PASS_TWO = 0.6  # share of the crops aligned as well as by the network's own first answer
 
 
@@ -250,8 +253,9 @@ def texture(rng: Generator) -> Image:
 class Samples(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
     """Endless (crop (3, S, S) uint8, points (POINTS, 2) in sides of the crop, 1 where there is a face)."""
 
-    def __init__(self, examples: Sequence[Example], seed: int) -> None:
-        self._examples = examples
+    def __init__(self, examples: Sequence[Example], seed: int, *, calm: bool = False) -> None:
+        """`calm`: every crop shows a face, most lie as in the second pass and change but in their light."""
+        self._examples, self._calm = examples, calm
         self._odds = odds(np.stack([e.landmarks for e in examples]))
         self._seed = seed
 
@@ -260,7 +264,7 @@ class Samples(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         rng = np.random.default_rng(self._seed)
         while True:
             for i in rng.choice(len(self._examples), len(self._examples), p=self._odds):
-                crop, points, is_face = sample(self._examples[i], rng)
+                crop, points, is_face = sample(self._examples[i], rng, calm=self._calm)
                 target = torch.from_numpy((predicted(points) + 0.5) / SIZE)
                 yield torch.from_numpy(crop).permute(2, 0, 1), target, torch.tensor(float(is_face))
 
@@ -278,10 +282,10 @@ def odds(landmarks: Float) -> Vector:
     return share
 
 
-def sample(example: Example, rng: Generator) -> tuple[Image, Float, bool]:
+def sample(example: Example, rng: Generator, *, calm: bool = False) -> tuple[Image, Float, bool]:
     """One damaged crop, its landmarks (LANDMARK_COUNT, 2) in its pixels, and whether it shows the face."""
-    is_face = rng.random() >= NEGATIVES
-    jitter = FINE if rng.random() < PASS_TWO else ROUGH
+    is_face = calm or rng.random() >= NEGATIVES
+    jitter = FINE if rng.random() < (CALM_TWO if calm else PASS_TWO) else ROUGH
     matrix = jittered(example.landmarks, jitter, rng) if is_face else misplaced(example.landmarks, rng)
     crop, points = geometry.crop(example.picture, matrix, SIZE), geometry.transform(example.landmarks, matrix)
     if not is_face and rng.random() < 0.4:
@@ -293,7 +297,8 @@ def sample(example: Example, rng: Generator) -> tuple[Image, Float, bool]:
         crop, points = blinked(crop, points, _shut(rng))
     if rng.random() < 0.5:
         crop, points = np.ascontiguousarray(crop[:, ::-1]), layout.mirror(points, SIZE)
-    return damaged(crop, points, rng), points, is_face
+    crop = _relit(crop, rng) if calm and rng.random() < CALM else damaged(crop, points, rng)
+    return crop, points, is_face
 
 
 def _shut(rng: Generator) -> tuple[float, float]:
@@ -390,6 +395,67 @@ def train(
             print(f"{step:6d}  {done:6.1%}  error {running:.4f}", flush=True)
             model.save_net(average, out)
     model.save_net(average, out)
+
+
+def sharpen(folder: Path, out: Path, minutes: float, *, first: Path, peak: float, count: int, seed: int) -> None:
+    """Train the closer looks, and all there is to irises and surface, on the maps of `count` crops that are made once.
+
+    Lids, irises and lips take many steps to learn and few kinds of picture: remembered maps give those steps.
+    """
+    torch.manual_seed(seed)
+    portraits, _ = data.split(data.load_portraits(folder))
+    examples = [load_example(p) for p in portraits]
+    net = grown(first, mean_shape(examples)).eval().requires_grad_(False)
+    maps, hidden, target = _remembered(net, Samples(examples, seed, calm=True), count)
+    trained = nn.ModuleList([net.closer, net.points]).requires_grad_(True).train()
+    for parameter in net.points.parameters():
+        parameter.register_hook(_without_contours)  # type: ignore[no-untyped-call]
+    groups: list[dict[str, Any]] = [
+        {"params": list(net.closer.parameters()), "weight_decay": 0.05},
+        {"params": list(net.points.parameters())},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=peak, weight_decay=0.0)
+    average = grown(first, net.mean_shape).eval()
+    start, done, step = time.monotonic(), 0.0, 0
+    while done < 1:
+        done = (time.monotonic() - start) / (60 * minutes)
+        for group in optimizer.param_groups:
+            group["lr"] = peak * max(0.005, 0.5 + 0.5 * math.cos(math.pi * min(1.0, done)))
+        rows = torch.randint(0, count, (64,))
+        early = maps[rows].float()
+        moved = sum((closer(early) for closer in net.closer), net.points(hidden[rows]))
+        points = net.mean_shape + moved.unflatten(1, (model.POINTS, 2))
+        loss, error = loss_of(points, torch.zeros(len(rows)), target[rows], torch.ones(len(rows)))
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
+        optimizer.step()
+        step += 1
+        _follow(average, net, min(0.98, step / (step + 10)))
+        if step % 50 == 0:
+            print(f"{step:6d}  {done:6.1%}  loss {float(loss):.4f} error {float(error):.4f}", flush=True)
+    model.save_net(average, out)
+
+
+def _without_contours(gradient: Tensor) -> Tensor:
+    """What the neck says of the contours stays as it is."""
+    kept = gradient.clone()
+    kept[: 2 * model.CONTOURS] = 0
+    return kept
+
+
+@torch.no_grad()
+def _remembered(net: model.LandmarkNet, samples: Samples, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of `count` crops: early maps in half precision, what the neck makes of the late ones, and the truth."""
+    parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    stream = DataLoader(samples, batch_size=64, num_workers=1, prefetch_factor=4)
+    for crops, target, _ in itertools.islice(stream, -(-count // 64)):
+        early = net.features[: model.MAP_AT](model.normalized(crops.float()))
+        hidden = torch.relu(net.neck(net.features[model.MAP_AT :](early)))
+        for part, value in zip(parts, (early.half(), hidden, target), strict=True):
+            part.append(value)
+    maps, hidden, target = (torch.cat(part)[:count] for part in parts)
+    return maps, hidden, target
 
 
 def grown(folder: Path, mean: Tensor) -> model.LandmarkNet:
@@ -500,12 +566,13 @@ def _errors(found: Sequence[tuple[Float, float]], cases: Sequence[Case]) -> dict
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=["train", "measure"])
+    parser.add_argument("action", choices=["train", "sharpen", "measure"])
     parser.add_argument("folder", type=Path, help="with images/ and landmarks.npz")
     parser.add_argument("--out", type=Path, default=model.WEIGHTS)
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--first", type=Path, help="weights to go on from")
     parser.add_argument("--peak", type=float, default=1.5e-3, help="learning rate to begin with")
+    parser.add_argument("--count", type=int, default=5000, help="crops that sharpen remembers")
     parser.add_argument("--heads", action="store_true", help="leave the convolutions as they are")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -514,6 +581,9 @@ def main() -> None:
     if options.action == "train":
         ways = {"first": options.first, "peak": options.peak, "seed": options.seed, "heads": options.heads}
         train(options.folder, options.out, options.minutes, **ways)
+    if options.action == "sharpen":
+        seen = {"first": options.first or model.WEIGHTS, "peak": options.peak, "seed": options.seed}
+        sharpen(options.folder, options.out, options.minutes, count=options.count, **seen)
     for name, value in measure(options.folder, options.out).items():
         print(f"{name:40s} {value:6.2f}")
 
