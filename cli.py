@@ -1308,13 +1308,21 @@ def batch(
       revisage batch interviews -o published --key my.key --jobs 2
     """
     from revisage.pipeline.batch.run import run_batch
+    from revisage.pipeline.errors import BatchStoppedError
 
     _require_keys(key_files, recipients, chosen)
     options, ring = _job_options(chosen), _key_ring(key_files, recipients)
     speak = (lambda _: None) if as_json else (lambda file: _say_above_bar(_file_line(file)))
-    report = run_batch(
-        source, output, ring, options, jobs=jobs, overwrite=overwrite, progress=_progress(), report=speak
-    )
+    for remark in options.remarks:
+        _complain(f"warning: {remark}")
+    try:
+        report = run_batch(
+            source, output, ring, options, jobs=jobs, overwrite=overwrite, progress=_progress(), report=speak
+        )
+    except BatchStoppedError as stopped:
+        if not as_json:
+            _say(*_batch_lines(stopped.report, output))
+        raise
     _tell(as_json, {**asdict(report), "output": output, "failed": len(report.failed)}, _batch_lines(report, output))
     if report.failed:
         click.get_current_context().exit(PARTLY)
@@ -1521,6 +1529,30 @@ def doctor(device: str, as_json: bool) -> None:
     if broken:
         _complain(f"error: {len(broken)} broken: {', '.join(finding.subject for finding in broken)}")
         click.get_current_context().exit(FAILED)
+
+
+@cli.command()
+@click.option("-o", "--output", type=_FILE, metavar="FILE", help="New file.  [default: standard output]")
+@_overwrite_option
+def sbom(output: Path | None, overwrite: bool) -> None:
+    """List what this installation is made of, as CycloneDX JSON.
+
+    Every package that is needed at run time with its version and licence, and the embedded weights with their hashes.
+
+    \b
+    Example:
+      revisage sbom -o revisage.cdx.json
+    """
+    from revisage.pipeline.errors import OutputError
+    from revisage.pipeline.sbom import bill_of_materials
+
+    if output is None:
+        _say_json(bill_of_materials())
+        return
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} exists; choose another name or use --overwrite")
+    output.write_text(json.dumps(bill_of_materials(), indent=1) + "\n", encoding="utf-8")
+    _say(f"list  {output}")
 
 
 @cli.command()

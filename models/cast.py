@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from revisage.models import layout
+from revisage.models import hashes, layout
 from revisage.models.conditioning import FACE_TEMPLATE
 from revisage.pipeline.errors import ModelError
 from revisage.pipeline.types import Float, Image
@@ -92,6 +92,7 @@ class Cast:
     @classmethod
     def load(cls, folder: Path = EMBEDDED) -> Cast:
         """ModelError: the folder is no cast, or does not fit itself."""
+        hashes.check(folder)
         config = _read_config(folder / CONFIG)
         try:
             with safe_open(folder / ARRAYS, framework="numpy") as file:

@@ -17,6 +17,7 @@ from typing import Any
 import jsonschema
 import torch
 
+from revisage.models import hashes
 from revisage.models.conditioning import FACE_TEMPLATE, FFHQ_TEMPLATE
 from revisage.models.device import Device
 from revisage.pipeline.errors import ModelError
@@ -105,7 +106,8 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 
 
 def read_spec(folder: Path) -> ModelSpec:
-    """Raises ModelError when `folder` is no model folder of a known family."""
+    """Raises ModelError when `folder` is no model folder of a known family, or embedded weights were changed."""
+    hashes.check(folder)
     path = folder / "revisage.json"
     about = default_about(folder) if not path.exists() and (folder / "model_index.json").exists() else _json(path)
     try:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from revisage.models import layout
+from revisage.models import hashes, layout
 from revisage.models.completion import completed
 from revisage.models.runtime import onnxruntime
 from revisage.pipeline import geometry
@@ -169,6 +169,7 @@ def with_eye_centres(points: Float) -> Float:
 
 def load_net(folder: Path = WEIGHTS) -> LandmarkNet:
     """The network of a folder, in float32, ready for inference. Raises `ModelError` where files are not sound."""
+    hashes.check(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         net = LandmarkNet(tuple(config["widths"]), int(config["hidden"]))

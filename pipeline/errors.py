@@ -16,6 +16,7 @@
     ├── DeviceError             the device asked for is not there
     ├── LeakError               verification found a face that shows; nothing was written
     └── BatchError              the batch as a whole cannot run (one failed file is not an error of this kind)
+        └── BatchStoppedError   it began and could not go on; `report` says how far it came
 
 Messages: no capital at the start, no full stop at the end, what happened and what to do next. They never hold a secret.
 """
@@ -91,3 +92,11 @@ class LeakError(RevisageError, RuntimeError):
 
 class BatchError(RevisageError, RuntimeError):
     """The batch as a whole cannot run."""
+
+
+class BatchStoppedError(BatchError):
+    """The batch began and could not go on. `report` is a `batch.run.BatchReport` of what was done until then."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report

@@ -101,6 +101,12 @@ class JobOptions:
         self.analysis  # noqa: B018 - checks the numbers
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of these options whatever the video."""
+        weak = f"{self.method} is weak: software re-identifies most blurred faces"
+        return (weak,) if self.method in ("blur", "mosaic") else ()
+
+    @property
     def analysis(self) -> AnalyzeOptions:
         """The part that pass 1 wants."""
         return AnalyzeOptions(
@@ -447,8 +453,7 @@ class Workshop:
                 "--fix could not tell whether a new face is like the old one: no recognizer is installed; "
                 "pip install 'revisage[score]'"
             )
-        if self.options.method in ("blur", "mosaic"):
-            found.append(f"{self.options.method} is weak: software re-identifies most blurred faces")
+        found += self.options.remarks
         if not planned and self.landmarker[1] and self.options.method == "diffusion":
             found.append(self.landmarker[1])
         return tuple(found)

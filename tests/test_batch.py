@@ -375,21 +375,123 @@ def test_a_killed_batch_goes_on_where_it_stopped(
 
 
 @pytest.mark.slow
-def test_a_killed_process_costs_one_file(long_source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_whose_process_is_killed_is_tried_once_more(long_source: Path, tmp_path: Path, times: int) -> None:
     output = tmp_path / "out"
     before = set(active_children())
 
     def kill() -> None:
         until(lambda: state_of(output, "b.mp4") == "running")
-        for child in set(active_children()) - before:
-            child.kill()
+        for number in range(times):
+            if number:
+                until(lambda: state_of(output, "c.mp4") == "done")
+            for child in set(active_children()) - before:
+                child.kill()
+            time.sleep(0.5)
 
     killer = threading.Thread(target=kill)
     killer.start()
     report = batch.run_batch(long_source, output, KEYS, OPTIONS)
     killer.join()
-    assert [file.state for file in report.files] == ["done", "failed", "done"]
-    assert "was killed" in report.failed[0].error
+    assert [file.state for file in report.files] == ["done", "done" if times == 1 else "failed", "done"]
+    assert times == 1 or "was killed twice" in report.failed[0].error
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("end", ["", ".rvx"])
+def test_an_output_that_changed_without_changing_its_size_is_made_anew(source: Path, tmp_path: Path, end: str) -> None:
+    output = tmp_path / "out"
+    assert go(source, output)["a.mp4"] == "done"
+    assert go(source, output)["a.mp4"] == "skipped"
+    (output / "a.mp4").touch()
+    assert go(source, output)["a.mp4"] == "skipped"  # another time, the same bytes
+    changed = output / f"a.mp4{end}"
+    data = bytearray(changed.read_bytes())
+    data[len(data) // 2] ^= 1
+    changed.write_bytes(data)
+    assert go(source, output)["a.mp4"] == "done"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_full_disk_ends_a_batch_with_a_summary(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = Journal.put
+    written = []
+
+    class Full:
+        def execute(self, *_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def filling(self: Journal, row: Row) -> None:
+        if row.state in ("done", "failed"):
+            written.append(row)
+            if len(written) == 2:
+                self._database, database = Full(), self._database  # type: ignore[assignment]
+                try:
+                    put(self, row)
+                finally:
+                    self._database = database
+        put(self, row)
+
+    monkeypatch.setattr(Journal, "put", filling)
+    words = ["batch", str(source), "-o", str(tmp_path / "out"), "--seal", "off", "--index", "off", "--method", "solid"]
+    result = CliRunner().invoke(cli, [*words, "--detector", "centerface"])
+    assert result.exit_code == 1
+    assert "done     1" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("error: cannot write the journal")
+    assert "free some space" in result.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_a_weak_method_is_said_once(source: Path, tmp_path: Path) -> None:
+    words = ["batch", str(source), "-o", str(tmp_path / "out"), "--seal", "off", "--index", "off", "--method", "blur"]
+    result = CliRunner().invoke(cli, [*words, "--detector", "centerface", "--no-verify"])
+    assert result.output.count("is weak") == 1
+
+
+def test_a_journal_of_version_1_goes_on(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.put(Row("a", "done", outputs="x"))
+    database = sqlite3.connect(tmp_path / JOURNAL)
+    database.execute("ALTER TABLE files DROP COLUMN outputs")
+    database.execute("PRAGMA user_version = 1")
+    database.commit()
+    database.close()
+    with Journal(tmp_path) as journal:
+        assert journal.get("a") == Row("a", "done")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("delay", [0.0, 0.3, 0.8, 2.0])
+def test_an_end_prints_no_traceback_whenever_it_comes(
+    long_source: Path, tmp_path: Path, number: str, delay: float
+) -> None:
+    """To the whole group, as a terminal sends it; a process may be starting, idle, at work or cleaning up."""
+    words = [
+        "batch",
+        str(long_source),
+        "-o",
+        str(tmp_path / "out"),
+        "--method",
+        "solid",
+        "--seal",
+        "off",
+        "--index",
+        "off",
+    ]
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from revisage.cli import main; sys.argv[0] = 'revisage'; main()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code, *words, "--jobs", "2"], stdout=pipe, stderr=pipe, text=True,
+                          start_new_session=True) as program:  # fmt: skip
+        until((tmp_path / "out" / JOURNAL).exists)
+        time.sleep(delay)
+        os.killpg(program.pid, getattr(signal, number))
+        _, errors = program.communicate(timeout=60)
+    assert "Traceback" not in errors
+    assert program.returncode in (0, 130)
 
 
 def test_a_process_that_is_interrupted_while_it_gets_its_file_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

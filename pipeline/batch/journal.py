@@ -18,7 +18,7 @@ from revisage.pipeline.errors import BatchError
 
 JOURNAL = ".revisage-journal.sqlite"
 LOCK = ".revisage-lock.sqlite"
-VERSION = 1
+VERSION = 2
 State = Literal["pending", "running", "done", "failed"]
 
 
@@ -39,6 +39,7 @@ class Row:
     seconds: float = 0.0
     frames: int = 0
     faces: int = 0
+    outputs: str = ""  # JSON: size, time of change and SHA-256 of each output file
 
 
 _COLUMNS = tuple(column.name for column in fields(Row))
@@ -51,7 +52,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         """Raises BatchError where another batch is at work in `folder`, or the journal cannot be used."""
-        path = folder / JOURNAL
+        self._path = path = folder / JOURNAL
         self._lock = _lock(folder)
         try:
             with _usable(path):
@@ -75,9 +76,10 @@ class Journal:
         return None if found is None else _row(found)
 
     def put(self, row: Row) -> None:
-        """Write a row, on the disk when this returns."""
+        """Write a row, on the disk when this returns. Raises BatchError where the disk is full or fails."""
         marks = ", ".join("?" * len(_COLUMNS))
-        self._database.execute(f"INSERT OR REPLACE INTO files VALUES ({marks})", astuple(row))  # noqa: S608
+        with _writable(self._path):
+            self._database.execute(f"INSERT OR REPLACE INTO files VALUES ({marks})", astuple(row))  # noqa: S608
 
     def rows(self) -> list[Row]:
         """All rows by name."""
@@ -85,8 +87,10 @@ class Journal:
 
     def _prepare(self, path: Path) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, VERSION):
+        if version not in (0, 1, VERSION):
             raise BatchError(f"{path} has version {version}, this program knows {VERSION}; use a newer revisage")
+        if version == 1:  # had no digests of outputs
+            self._database.execute("ALTER TABLE files ADD COLUMN outputs TEXT NOT NULL DEFAULT ''")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS files ({_SCHEMA}, PRIMARY KEY (name))")
         self._database.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -106,6 +110,15 @@ def _lock(folder: Path) -> sqlite3.Connection:
             raise BatchError(f"another batch is at work in {folder}; wait for it or choose another folder") from error
         raise BatchError(f"cannot write to {folder} ({error}); choose another folder") from error
     return lock
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        hint = "free some space and give the same command again"
+        raise BatchError(f"cannot write the journal {path} ({error}); {hint}") from error
 
 
 @contextmanager

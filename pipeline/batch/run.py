@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import connection, get_context, parent_process
@@ -30,7 +31,7 @@ from types import FrameType
 from typing import Literal
 
 from revisage.pipeline.batch.journal import Journal, Row
-from revisage.pipeline.errors import BatchError, LeakError, OutputError, RevisageError
+from revisage.pipeline.errors import BatchError, BatchStoppedError, LeakError, OutputError, RevisageError
 from revisage.pipeline.media import container_of, file_digest, open_video
 from revisage.pipeline.parts import sweep
 from revisage.pipeline.places import index_path, settle_pair
@@ -105,7 +106,7 @@ def run_batch(
 
     Files that the journal in `output` knows as done, with the same content, options and recipients, are skipped. Files
     in `output` that no batch made are only replaced with `overwrite`. Raises BatchError when there is nothing to do or
-    nothing can be done; a file that fails is in the report.
+    nothing can be done, BatchStoppedError when it cannot go on; a file that fails is in the report.
     """
     began = time.monotonic()
     _check_folders(source, output)
@@ -122,14 +123,23 @@ def run_batch(
             report(result)
         settled = {result.name for result in results}
         tasks = [Task(item, keys, options) for item in items if item.name not in settled]
-        with closing(_worked_off(tasks, min(jobs, len(tasks)), book.start)) as finished:
-            for result in progress(finished, label="batch", total=len(tasks)):
-                if result.state == "setup":
-                    raise BatchError(result.error)
-                book.finish(result)
-                report(result)
-                results.append(result)
-    return BatchReport(tuple(sorted(results, key=lambda r: r.name)), time.monotonic() - began)
+        try:
+            with closing(_worked_off(tasks, min(jobs, len(tasks)), book.start)) as finished:
+                for result in progress(finished, label="batch", total=len(tasks)):
+                    if result.state == "setup":
+                        raise BatchError(result.error)
+                    report(result)
+                    results.append(result)
+                    book.finish(result)
+        except BatchError as error:
+            if not results:
+                raise
+            raise BatchStoppedError(str(error), _report(results, began)) from error
+    return _report(results, began)
+
+
+def _report(results: Sequence[FileResult], began: float) -> BatchReport:
+    return BatchReport(tuple(sorted(results, key=lambda result: result.name)), time.monotonic() - began)
 
 
 def find_items(source: Path, output: Path) -> Iterator[Item]:
@@ -226,6 +236,7 @@ class _Book:
                 state="done" if result.state == "done" else "failed",
                 sha256=result.sha256,
                 output_size=_stat(result.output)[0],
+                outputs=_states(self._files_of(result.output)) if result.state == "done" else "",
                 error=result.error,
                 seconds=round(result.seconds, 3),
                 frames=result.frames,
@@ -239,6 +250,8 @@ class _Book:
             return False
         if not all(path.is_file() for path in self._files(item)) or item.output.stat().st_size != row.output_size:
             return False
+        if row.outputs and not _same(self._files(item), row.outputs):
+            return False
         size, changed = _stat(item.source)
         return size == row.size and (changed == row.mtime_ns or file_digest(item.source) == row.sha256)
 
@@ -250,7 +263,10 @@ class _Book:
         return item.output.relative_to(self.folder).as_posix()
 
     def _files(self, item: Item) -> list[Path]:
-        return [item.output, *([index_path(item.output)] if self.options.index else [])]
+        return self._files_of(item.output)
+
+    def _files_of(self, output: Path) -> list[Path]:
+        return [output, *([index_path(output)] if self.options.index else [])]
 
     def _sweep(self, item: Item) -> None:
         """Remove what a killed batch left unfinished; a finished output stays until another takes its place."""
@@ -258,6 +274,20 @@ class _Book:
             index_path(item.output).unlink(missing_ok=True)  # it was to get its video in the next instant
         sweep(item.output)
         sweep(index_path(item.output))
+
+
+def _states(files: Sequence[Path]) -> str:
+    """Size, time of change and digest of each, as JSON."""
+    return json.dumps([[*_stat(path), file_digest(path)] for path in files])
+
+
+def _same(files: Sequence[Path], states: str) -> bool:
+    """Whether they are as they were when `states` was made; a digest is made anew only where a time differs."""
+    known = json.loads(states)
+    return len(known) == len(files) and all(
+        _stat(path) == (size, changed) or (_stat(path)[0] == size and file_digest(path) == digest)
+        for path, (size, changed, digest) in zip(files, known, strict=True)
+    )
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -292,7 +322,8 @@ class _Slot:
     @classmethod
     def open(cls) -> _Slot:
         executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=_settle_in)
-        return cls(executor, executor.submit(os.getpid))
+        with _deaf():  # the new process is deaf to Ctrl-C from its first instant
+            return cls(executor, executor.submit(os.getpid))
 
     def stop(self, *, busy: bool) -> None:
         """End the process; one that is at work removes its unfinished files first."""
@@ -302,15 +333,32 @@ class _Slot:
         self.executor.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C waits, and what is started meanwhile never hears it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _worked_off(tasks: Sequence[Task], jobs: int, start: Callable[[Task], None]) -> Generator[FileResult, None, None]:
-    """The result of every task, as they come. Closing it stops all processes."""
+    """The result of every task, as they come; one whose process was killed is tried once more.
+
+    Closing it stops all processes.
+    """
     slots = [_Slot.open() for _ in range(jobs)]
     running: dict[Future[FileResult], tuple[int, Task]] = {}
-    waiting = iter(tasks)
+    waiting, again = deque(tasks), set[str]()
     free = list(range(jobs))
     try:
         while True:
-            for task in _some(waiting, len(free)):
+            while waiting and free:
+                task = waiting.popleft()
                 number = free.pop()  # before anybody can learn that the file is under way, and interrupt it
                 start(task)
                 running[slots[number].executor.submit(work, task)] = number, task
@@ -319,43 +367,60 @@ def _worked_off(tasks: Sequence[Task], jobs: int, start: Callable[[Task], None])
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 number, task = running.pop(future)
                 result = _result(future, task)
-                if isinstance(future.exception(), BrokenProcessPool):
+                killed = isinstance(future.exception(), BrokenProcessPool)
+                if killed:
                     slots[number] = _Slot.open()
                 free.append(number)
-                yield result
+                if killed and task.item.name not in again:
+                    again.add(task.item.name)
+                    waiting.append(task)
+                else:
+                    yield result
     finally:
         for number, slot in enumerate(slots):
             slot.stop(busy=number not in free)
-
-
-def _some(tasks: Iterator[Task], count: int) -> Iterator[Task]:
-    for _, task in zip(range(count), tasks, strict=False):
-        yield task
 
 
 def _result(future: Future[FileResult], task: Task) -> FileResult:
     error = future.exception()
     if error is None:
         return future.result()
-    why = "its process was killed, perhaps for want of memory; run the batch again, with fewer --jobs"
+    why = "its process was killed twice, perhaps for want of memory; run the batch again, with fewer --jobs"
     line = why if isinstance(error, BrokenProcessPool) else _line(error)
     return FileResult(task.item.name, "failed", task.item.output, line)
 
 
 def work(task: Task) -> FileResult:
     """One file, in the process of a slot. Never raises but for what no program can handle."""
+    with _at_work(task.item) as interrupted:
+        return _worked(task)
+    return interrupted
+
+
+@contextmanager
+def _at_work(item: Item) -> Iterator[FileResult]:
+    """An end from elsewhere interrupts the work; before and after it, there is nothing to interrupt."""
+    _interruptible.set()
+    try:
+        with suppress(KeyboardInterrupt):
+            yield FileResult(item.name, "interrupted", item.output)
+    finally:
+        _interruptible.clear()
+
+
+_interruptible = threading.Event()
+
+
+def _worked(task: Task) -> FileResult:
     began, item = time.monotonic(), task.item
     try:
         workshop = _workshop(task.options)
-    except KeyboardInterrupt:
-        return FileResult(item.name, "interrupted", item.output)
     except (RevisageError, ImportError) as error:
         return FileResult(item.name, "setup", item.output, _line(error))
     try:
         item.output.parent.mkdir(parents=True, exist_ok=True)
-        return _done(item, workshop.anonymize(item.source, item.output, task.keys, overwrite=True))
-    except KeyboardInterrupt:
-        return FileResult(item.name, "interrupted", item.output)
+        report = workshop.anonymize(item.source, item.output, task.keys, overwrite=True)
+        return _done(item, report, tuple(w for w in report.warnings if w not in task.options.remarks))
     except LeakError as leak:
         seconds, leaks = time.monotonic() - began, len(leak.report.leaks)
         return FileResult(item.name, "failed", item.output, _line(leak), seconds, verified=True, leaks=leaks)
@@ -363,7 +428,7 @@ def work(task: Task) -> FileResult:
         return FileResult(item.name, "failed", item.output, _line(error), time.monotonic() - began)
 
 
-def _done(item: Item, report: JobReport) -> FileResult:
+def _done(item: Item, report: JobReport, warnings: tuple[str, ...]) -> FileResult:
     return FileResult(
         item.name,
         "done",
@@ -373,7 +438,7 @@ def _done(item: Item, report: JobReport) -> FileResult:
         faces=report.render.faces,
         people=report.render.tracks,
         sha256=report.sha256,
-        warnings=report.warnings,
+        warnings=warnings,
         verified=report.verification is not None,
     )
 
@@ -397,13 +462,17 @@ def _settle_in() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as it lives
     warnings.simplefilter("ignore")
     cv2.setNumThreads(1)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Interrupts work once; what it does then, removing its unfinished files, is not interrupted."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not _interruptible.is_set():
+        os._exit(0)
     raise KeyboardInterrupt
 
 
