@@ -12,3 +12,8 @@ types:
 
 test:
 	$(PYTHON) -m pytest -q
+
+# A wheel whose bytes follow from the commit
+.PHONY: release
+release:
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PYTHON) -m pip wheel --no-deps -w dist .

@@ -68,7 +68,7 @@ def _plain(name: str) -> str:
 
 
 def _library(name: str) -> dict[str, Any]:
-    about = metadata.metadata(name)
+    about: Any = metadata.metadata(name)
     licence = about.get("License-Expression") or next(
         (c.rsplit(" :: ", 1)[-1] for c in about.get_all("Classifier") or [] if c.startswith("License ::")), None
     )

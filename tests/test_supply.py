@@ -151,7 +151,13 @@ caged = pytest.mark.skipif(
 
 
 def _caged(code: str, *words: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
+    named = {
+        "HOME": "/nowhere",
+        "LOGNAME": "somebody",
+        **os.environ,
+    }  # or it asks the system, over a local socket
+    arguments = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(arguments, env=named, capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip("this system lets no process cage itself")
     return done
