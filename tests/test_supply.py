@@ -8,15 +8,17 @@ import platform
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from commands import run
-from films import Film, make
 
 from revisage.models import hashes
 from revisage.models.folder import EMBEDDED
+from revisage.pipeline.demo import RATE, camera, stage, tone
 from revisage.pipeline.errors import ModelError
+from revisage.pipeline.media import write_film
 from revisage.pipeline.sbom import bill_of_materials
 
 ROOT = Path(__file__).parents[1]
@@ -176,14 +178,16 @@ def test_the_cage_kills_at_a_connection(reach: str) -> None:
 @pytest.mark.slow
 def test_no_command_opens_a_connection(tmp_path: Path) -> None:
     """From the key to the way back, the networks and a batch's processes included."""
-    film = make(tmp_path / "in" / "f.mp4", Film(frames=3)) if (tmp_path / "in").mkdir() is None else tmp_path
+    film = tmp_path / "in" / "f.mp4"
+    film.parent.mkdir()
+    write_film(film, camera(stage(), 3), RATE, tone(Fraction(3) / RATE))
     key, out = tmp_path / "k", tmp_path / "o.mp4"
     lines: list[list[object]] = [
         ["keygen", "-o", key],
         ["doctor"],
         ["models", "list"],
         ["analyze", film, "-o", tmp_path / "p.json"],
-        ["anonymize", film, "-o", out, "--key", key, "--steps", 1],
+        ["anonymize", film, "-o", out, "--key", key, "--steps", 1, "--no-verify"],
         ["inspect", out, "--key", key],
         ["verify", out, "--original", film, "--key", key, "--quick", "--recognizer", "none"],
         ["grant", out, "--key", key, "--track", 1, "-o", tmp_path / "t"],
