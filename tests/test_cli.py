@@ -129,7 +129,7 @@ def test_every_command_and_option_is_documented_with_an_example(name: str, comma
 
 
 def test_all_commands_of_this_version_are_there() -> None:
-    expected = "keygen analyze anonymize inspect grant recover verify evaluate batch models doctor demo"
+    expected = "keygen analyze anonymize inspect grant recover verify evaluate batch models doctor sbom demo"
     assert set(cli.commands) == set(expected.split())
 
 
