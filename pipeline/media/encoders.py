@@ -152,3 +152,10 @@ def encoder_options(name: str, crf: int | None, extra: Mapping[str, str] | None)
         value = encoder.crf if crf is None else crf
         options[encoder.quality] = str(value * _QP_TO_LAMBDA if encoder.quality == "global_quality" else value)
     return options | dict(extra or {})
+
+
+def with_fields(name: str, options: Mapping[str, str]) -> dict[str, str]:
+    """`options` of an encoder that keeps the fields of an interlaced picture apart; as they are where none does."""
+    if name not in {"libx264", "prores_ks"}:
+        return dict(options)
+    return {**options, "flags": f"{options.get('flags', '')}+ildct+ilme"}

@@ -39,6 +39,11 @@ class Frame:
         return int(self._picture.height)
 
     @property
+    def duration(self) -> int:
+        """How long it is shown, in the reader's time base; 0 where the file does not say."""
+        return int(self._picture.duration or 0)
+
+    @property
     def planes(self) -> Planes:
         """Contiguous writable copies of the planes, made once and the same ever after."""
         if self._planes is None:

@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 
 from revisage.pipeline.errors import DamagedMediaError, MediaError, NoVideoError
 from revisage.pipeline.media.frame import Frame, planar_name
+from revisage.pipeline.media.hdr import Hdr
 from revisage.pipeline.media.source import REPAIR, open_input, reading, reason, video_stream
 from revisage.pipeline.media.whole import refuse_cut_file
 from revisage.pipeline.pixels import PixelFormat, pixel_format
@@ -22,6 +23,8 @@ from revisage.pipeline.turn import Orientation
 
 # A frame of these codecs is one packet, so a packet without a frame is a loss. Others hide frames (VP8) or split them.
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp9", "av1", "ffv1", "mjpeg", "prores", "dnxhd", "png", "utvideo", "huffyuv"}
+
+_AT_ZERO = Fraction(1, 10)  # seconds: a clock that begins so near zero begins there; sound may lead by its priming
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,9 @@ class VideoReader:
     frame_estimate: int | None  # from the header, for progress only
     color: ColorTags
     sample_aspect_ratio: Fraction | None
+    origin: Fraction  # seconds of the file's clock at which its presentation begins
+    interlaced: bool
+    hdr: Hdr | None
 
     def __init__(self, path: Path | str) -> None:
         """Look into `path`, decoding its first frame. Raises NoVideoError, DamagedMediaError, MediaError."""
@@ -59,7 +65,9 @@ class VideoReader:
             stream = video_stream(container, self.path)
             refuse_cut_file(self.path)
             self._describe_stream(container, stream)
-            self._describe_picture(_first_picture(container, stream, self.path))
+            picture = _first_picture(container, stream, self.path)
+            self._describe_picture(picture)
+            self.origin = _origin(container, picture, self.time_base)
 
     def _describe_stream(self, container: Any, stream: Any) -> None:
         self.container = container.format.name
@@ -78,6 +86,8 @@ class VideoReader:
         name = planar_name(picture.format.name)
         self._decoder_format = picture.format.name
         self.pix_fmt = pixel_format(name, self.color.space, self.color.range, self.height)
+        self.interlaced = bool(picture.interlaced_frame)
+        self.hdr = Hdr.of(picture)
         self.display_matrix = _display_matrix(picture)
         self.orientation = self._orientation()
 
@@ -193,6 +203,13 @@ def _decode(container: Any, stream: Any, path: Path) -> Iterator[av.Packet | av.
             yield from packet.decode()
     except FFmpegError as error:
         raise DamagedMediaError(f"{path.name}: does not decode at {time:.2f} s ({reason(error)}); {REPAIR}") from error
+
+
+def _origin(container: Any, picture: av.VideoFrame, time_base: Fraction) -> Fraction:
+    """The first picture's time where the clock does not begin at zero, as that of a broadcast; else zero."""
+    stamp = picture.pts if picture.pts is not None else picture.dts
+    start = Fraction(container.start_time or 0, av.time_base)
+    return stamp * time_base if stamp is not None and abs(start) > _AT_ZERO else Fraction(0)
 
 
 def _frames_by_duration(container: Any, rate: Fraction | None) -> int | None:

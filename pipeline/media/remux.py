@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 from av.error import FFmpegError
@@ -20,12 +20,18 @@ _STRUCTURAL_TAGS = {"language", "filename", "mimetype", "major_brand", "minor_ve
 _STATISTICS = re.compile(r"(DURATION|BPS|NUMBER_OF_(FRAMES|BYTES)|_STATISTICS_.*)(-eng)?$")  # Matroska's own, made anew
 
 
-class StreamCopy:
-    """Packets of the copied streams, in the source's order, handed out up to a time."""
+class Side(Protocol):
+    """One stream of sound or subtitles in the output."""
 
-    def __init__(self, source: Any, pairs: Mapping[int, Any], path: Path | None) -> None:
-        self._pairs = pairs
-        self._packets = _packets_of(source, sorted(pairs), path) if source is not None and pairs else iter(())
+    def packets(self, packet: av.Packet | None) -> Iterator[av.Packet]:
+        """What the muxer gets for a packet of the source; None is the end."""
+
+
+class StreamCopy:
+    """Packets of the side streams, in the source's order, handed out up to a time."""
+
+    def __init__(self, source: Any, sides: Mapping[int, Side], path: Path | None) -> None:
+        self._packets = _through(source, sides, path) if source is not None and sides else iter(())
         self._held: av.Packet | None = None
 
     def until(self, time: Fraction | None) -> Iterator[av.Packet]:
@@ -36,8 +42,14 @@ class StreamCopy:
             if time is not None and stamp is not None and stamp * packet.time_base > time:
                 return
             self._held = None
-            packet.stream = self._pairs[packet.stream_index]
             yield packet
+
+
+def _through(source: Any, sides: Mapping[int, Side], path: Path | None) -> Iterator[av.Packet]:
+    for packet in _packets_of(source, sorted(sides), path):
+        yield from sides[packet.stream_index].packets(packet)
+    for side in sides.values():
+        yield from side.packets(None)
 
 
 def _packets_of(container: Any, indices: Sequence[int], path: Path | None) -> Iterator[av.Packet]:
@@ -66,11 +78,15 @@ def is_font(stream: Any) -> bool:
     return kind.startswith("font/") or bool(re.search(r"font|truetype|opentype", kind))
 
 
-def find_dropped(path: Path, container: str) -> tuple[list[str], dict[str, Any]]:
-    """Names of what an output in `container` will not have of `path`, and the tags among it with their values."""
+def find_dropped(path: Path, container: str, left: Collection[int] = ()) -> tuple[list[str], dict[str, Any]]:
+    """Names of what an output in `container` will not have of `path`, and the tags among it with their values.
+
+    `left`: indices of sound and subtitles that are not taken over.
+    """
     with open_input(path) as source:
         video = video_stream(source, path)
-        lost = [s for s in source.streams if s.index != video.index and not _is_carried(s, container)]
+        others = [s for s in source.streams if s.index != video.index]
+        lost = [s for s in others if s.index in left or not _is_carried(s, container)]
         tags = {"container": _foreign_tags(source.metadata)}
         tags |= {f"stream {s.index}": _foreign_tags(s.metadata) for s in source.streams}
         tags |= {f"chapter {i}": _foreign_tags(c["metadata"], "title") for i, c in enumerate(source.chapters())}

@@ -15,11 +15,21 @@ from av.container import Flags
 from av.error import FFmpegError
 
 from revisage.pipeline.errors import MediaError, OutputError
-from revisage.pipeline.media.encoders import check_codec, container_of, default_codec, encoder_format, encoder_options
+from revisage.pipeline.media.encoders import (
+    check_codec,
+    container_of,
+    default_codec,
+    encoder_format,
+    encoder_options,
+    with_fields,
+)
 from revisage.pipeline.media.frame import Frame, filled
+from revisage.pipeline.media.hdr import with_hdr
 from revisage.pipeline.media.hidden import HiddenFile, output_error
+from revisage.pipeline.media.mp4 import index_in_front
 from revisage.pipeline.media.read import VideoReader
-from revisage.pipeline.media.remux import StreamCopy, copy_tags, describe, find_dropped, is_font
+from revisage.pipeline.media.remux import Side, StreamCopy, copy_tags, find_dropped, is_font
+from revisage.pipeline.media.sides import SidePlan, open_side, plan_side
 from revisage.pipeline.media.source import open_input, reason, video_stream
 from revisage.pipeline.media.tags import LABEL
 from revisage.pipeline.pixels import Planes
@@ -32,6 +42,7 @@ class VideoWriter:
     """
 
     codec: str  # the encoder in use
+    converted: list[str]  # for a person: streams that have another codec than in the source
     dropped: list[str]  # for a person: what of the source is not in the output
     dropped_metadata: dict[str, Any]  # the same with its values; JSON-able
 
@@ -69,9 +80,22 @@ class VideoWriter:
             check_codec(codec, like, self._container_name) if codec else default_codec(like.codec, like.pix_fmt, *size)
         )
         self._options = encoder_options(self.codec, crf, options)
+        self._options = with_hdr(self.codec, like.hdr, self._options)
+        if like.interlaced:
+            self._options = with_fields(self.codec, self._options)
         self._refuse_source_as_output()
         self._refuse_existing()
-        self.dropped, self.dropped_metadata = find_dropped(self._source or like.path, self._container_name)
+        self._sides = self._plan_sides()
+        left = [side.index for side in self._sides.values() if side.how == "leave"]
+        self.converted = [side.said for side in self._sides.values() if side.how == "convert"]
+        self.dropped, self.dropped_metadata = find_dropped(self._source or like.path, self._container_name, left)
+
+    def _plan_sides(self) -> dict[int, SidePlan]:
+        if self._source is None:
+            return {}
+        with open_input(self._source) as source:
+            sides = [s for s in source.streams if s.type in {"audio", "subtitle"}]
+            return {s.index: plan_side(s, self._container_name) for s in sides}
 
     def _refuse_source_as_output(self) -> None:
         for source in filter(None, (self._like.path, self._source)):
@@ -103,6 +127,8 @@ class VideoWriter:
                 self._muxer.start_encoding()
             self._stack = stack.pop_all()
         self._first_packet = True
+        self._durations: dict[int, int] = {}
+        self._shift = round(self._like.origin / self._like.time_base)
         return self
 
     def __exit__(
@@ -115,6 +141,8 @@ class VideoWriter:
                 self._mux_video(self._stream.encode(None))
                 self._mux_copies(None)
                 self._muxer.close()
+                if self._container_name in {"mp4", "mov"}:
+                    index_in_front(self._file.fileno())
                 self._refuse_existing()
             if self._before_publish is not None:
                 self._before_publish(self._file.path)
@@ -134,23 +162,27 @@ class VideoWriter:
         """
         picture = filled(frame, planes, encoder_format(self.codec, frame.format.name) or frame.format.name)
         picture.time_base = self._like.time_base
+        picture.pts = frame.pts - self._shift
+        self._durations[picture.pts] = frame.duration
         with self._writing():
             self._mux_video(self._stream.encode(picture))
 
     def _add_streams(self, source: Any) -> StreamCopy:
         """The video stream and copies of sound and subtitles in the source's order, then fonts and chapters."""
-        pairs: dict[int, Any] = {}
+        sides: dict[int, Side] = {}
         position = video_stream(source, self._like.path).index if source else 0
         for stream in [] if source is None else source.streams:
             if stream.index == position:
                 self._stream = self._add_video(stream)
-            elif stream.type in {"audio", "subtitle"}:
-                pairs[stream.index] = self._add_copy(stream)
+            elif stream.index in self._sides:
+                side = open_side(self._sides[stream.index], stream, self._muxer, self._like.origin)
+                if side is not None:
+                    sides[stream.index] = side
         if source is None:
             self._stream = self._add_video(None)
         else:
             self._add_extras(source)
-        return StreamCopy(source, pairs, self._source)
+        return StreamCopy(source, sides, self._source)
 
     def _add_video(self, source: Any) -> Any:
         like = self._like
@@ -158,6 +190,8 @@ class VideoWriter:
         stream.width, stream.height = like.width, like.height
         stream.pix_fmt = encoder_format(self.codec, like.pix_fmt.name)
         stream.codec_context.time_base = stream.time_base = like.time_base
+        if self.codec == "libx265" and self._container_name in {"mp4", "mov"}:
+            stream.codec_context.codec_tag = "hvc1"  # players of Apple's play no hev1
         stream.thread_count = 0
         stream.color_range = 2 if like.pix_fmt.full_range and like.pix_fmt.family == "yuv" else like.color.range
         stream.color_primaries, stream.color_trc = like.color.primaries, like.color.transfer
@@ -169,31 +203,28 @@ class VideoWriter:
             copy_tags(source, stream)
         return stream
 
-    def _add_copy(self, source: Any) -> Any:
-        try:
-            stream = self._muxer.add_stream_from_template(source)
-        except (ValueError, FFmpegError) as error:
-            raise OutputError(
-                f"{self.output.suffix} cannot hold {describe(source)}; write to .mkv, which holds it"
-            ) from error
-        copy_tags(source, stream)
-        return stream
-
     def _add_extras(self, source: Any) -> None:
         for stream in source.streams:
             if is_font(stream) and self._container_name == "matroska":
                 self._muxer.add_attachment(stream.name or "font", stream.mimetype, stream.data)
-        chapters = source.chapters()
-        for chapter in chapters:
-            chapter["metadata"] = {k: v for k, v in chapter["metadata"].items() if k == "title"}
+        chapters = [self._moved(chapter) for chapter in source.chapters()]
+        chapters = [chapter for chapter in chapters if chapter["end"] > 0]
         if chapters:
             self._muxer.set_chapters(chapters)
+
+    def _moved(self, chapter: Any) -> Any:
+        shift = round(self._like.origin / chapter["time_base"])
+        metadata = {k: v for k, v in chapter["metadata"].items() if k == "title"}
+        times = {"start": max(0, chapter["start"] - shift), "end": chapter["end"] - shift} if shift else {}
+        return {**chapter, **times, "metadata": metadata}
 
     def _mux_video(self, packets: Iterable[av.Packet]) -> None:
         for packet in packets:
             if self._first_packet:
                 _hide_thread_count(packet)
                 self._first_packet = False
+            if packet.pts is not None and (duration := self._durations.pop(packet.pts, 0)):
+                packet.duration = duration
             time = packet.dts if packet.dts is not None else packet.pts
             self._mux_copies(None if time is None else time * Fraction(packet.time_base))
             packet.stream = self._stream
@@ -211,9 +242,7 @@ class VideoWriter:
         except MediaError:
             raise
         except FFmpegError as error:
-            raise OutputError(
-                f"cannot write {self.output.name} with {self.codec} ({reason(error)}); choose another --codec"
-            ) from error
+            raise OutputError(f"cannot write {self.output.name} ({reason(error)}); choose another --codec") from error
         except OSError as error:
             raise self._file.interrupt or output_error(self.output, error) from error
 
