@@ -769,6 +769,7 @@ def _moments(moments: Sequence[Moment]) -> list[str]:
 )
 @_verify_options
 @_encoding_options
+@click.option("--strict-streams", is_flag=True, help="Refuse where sound or subtitles would be converted or left out.")
 @_overwrite_option
 @_json_option
 def anonymize(
@@ -823,6 +824,7 @@ def anonymize(
         picture=picture,
         overwrite=overwrite,
         progress=progress,
+        say=lambda text: _complain(f"note: {text}"),
     )
     for warning in report.warnings:
         _complain(f"warning: {warning}")
@@ -862,8 +864,10 @@ def _job_lines(report: JobReport, sealed: str) -> list[str]:
             f"video, at {carried.read} dB, the worst at {carried.read_worst} dB"
         )
     lines.append(f"verified  {_seen(report.verification)}")
+    if done.converted:
+        lines.append(f"converted {', '.join(done.converted)}")
     if done.dropped:
-        lines.append(f"left out  {', '.join(done.dropped)}")
+        lines.append(f"left out  {_left_out(done.dropped)}")
     hidden = [track.id for track in report.tracks if not track.keep]
     if report.index is not None and hidden and (sealed != "off" or done.carried is not None):
         origin = " --from pixels" if sealed == "off" else ""
@@ -1242,6 +1246,17 @@ def _verify_lines(report: Report, output: Path, sheet: Path | None) -> list[str]
         *([f"look at      {sheet}"] if sheet else []),
         f"verdict      {_seen(report)}",
     ]
+
+
+def _left_out(dropped: Sequence[str]) -> str:
+    """What matters first; tags of which every file has some are counted."""
+    tags = [name for name in dropped if " tag " in name]
+    trivial = [name for name in tags if name.rsplit(" ", 1)[-1].lower() in _TRIVIAL_TAGS]
+    shown = [name for name in dropped if name not in tags] + [name for name in tags if name not in trivial]
+    return ", ".join([*shown, *([f"{len(trivial)} technical tags"] if trivial else [])])
+
+
+_TRIVIAL_TAGS = {"encoder", "handler_name", "vendor_id", "alpha_mode", "variant_bitrate"}
 
 
 def _seen(report: Report | None) -> str:

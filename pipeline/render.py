@@ -75,6 +75,7 @@ class RenderOptions:
     codec: str | None = None
     crf: int | None = None
     overwrite: bool = False
+    strict_streams: bool = False  # refuse where sound or subtitles would be converted or left out
     generator: Mapping[str, Any] = field(default_factory=dict)  # model and sampler parameters, for the index
     carry: Carry | None = None  # what `method` puts into the pixels; None: nothing
 
@@ -91,6 +92,7 @@ class RenderReport:
     failure: str | None  # why, for the first of them
     codec: str
     dropped: tuple[str, ...]  # what of the input is not in the output
+    converted: tuple[str, ...]  # sound and subtitles that have another codec
     index_bytes: int
     carried: CarryReport | None = None  # None: nothing was to be carried
 
@@ -140,6 +142,7 @@ def anonymize(
             copy_streams_from=source,
             before_publish=lambda path: job.finish(index, sealer, writer, path, check),
             label=job.label(),
+            strict_streams=options.strict_streams,
         )
         stack.enter_context(writer)
         frames = progress(video.frames(), label="anonymize", total=plan.video.frames)
@@ -252,6 +255,7 @@ class _Job:
             failure=self.failures[0] if self.failures else None,
             codec=writer.codec,
             dropped=tuple(writer.dropped),
+            converted=tuple(writer.converted),
             index_bytes=index.size if index is not None else 0,
             carried=self._carry_report() if self.options.carry else None,
         )

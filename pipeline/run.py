@@ -25,6 +25,8 @@ from revisage.pipeline.convey import Carrying
 from revisage.pipeline.detections import load_detections
 from revisage.pipeline.errors import KeyFileError, LeakError, ModelError, OutputError, PlanError
 from revisage.pipeline.likeness import code_of_track, likeness_of
+from revisage.pipeline.media import VideoWriter, open_video
+from revisage.pipeline.media.hidden import HiddenFile
 from revisage.pipeline.places import check_places, index_path
 from revisage.pipeline.protect import METHODS, ByGenerator, Diffusion, Method, Obscure
 from revisage.pipeline.render import Access, RenderOptions, RenderReport, anonymize
@@ -72,6 +74,7 @@ class JobOptions:
     looks: Looks = "adaptive"  # how hard to look for faces
     codec: str | None = None
     crf: int | None = None
+    strict_streams: bool = False  # refuse where sound or subtitles would be converted or left out
     verify: bool = True  # look at the finished video again before it gets its name
     fix: bool = False  # cover what that finds, and render again
     carry: float = 0.0  # how much of the original lives in the pixels, 0 to 1
@@ -297,13 +300,17 @@ class Workshop:
         picture: Path | None = None,
         overwrite: bool = False,
         progress: Progress = silent,
+        say: Callable[[str], None] = lambda _: None,
     ) -> JobReport:
         """Both passes, or the second alone where there is a `plan`. Raises any RevisageError; then no output exists.
 
+        `say` is told, before the work begins, what of the picture will be lost.
         `picture`: a PNG of the weakest moments, as the output shows them, is written there.
         """
         began = time.monotonic()
         index = self._check(source, output, keys, overwrite=overwrite)
+        for loss in self._check_writing(source, output, overwrite=overwrite):
+            say(f"the output will not have the input's {loss}")
         method = self.method
         planned = plan is not None
         if picture is not None:
@@ -318,6 +325,7 @@ class Workshop:
             codec=self.options.codec,
             crf=self.options.crf,
             overwrite=overwrite,
+            strict_streams=self.options.strict_streams,
             generator=self._described(method),
             carry=self.carry,
         )
@@ -419,6 +427,23 @@ class Workshop:
             raise KeyFileError("nobody could open the index: give --key or -r, or --seal off with --index off")
         check_places(source, output, index=index is not None, overwrite=overwrite)
         return index
+
+    def _check_writing(self, source: Path, output: Path, *, overwrite: bool) -> list[str]:
+        """The encoder, the streams, the folder and the name. Raises OutputError. Returns what the picture will lose."""
+        chosen = self.options
+        with open_video(source) as video:
+            writer = VideoWriter(
+                output,
+                video,
+                codec=chosen.codec,
+                crf=chosen.crf,
+                overwrite=overwrite,
+                copy_streams_from=source,
+                strict_streams=chosen.strict_streams,
+            )
+        with HiddenFile(output):
+            pass
+        return writer.losses
 
     def _described(self, method: Method) -> dict[str, Any]:
         """What the index remembers of how the faces were made."""

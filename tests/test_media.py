@@ -524,15 +524,98 @@ def test_an_unwritable_folder(tmp_path: Path) -> None:
         through(source, locked / "out.mp4")
 
 
-def test_a_stream_the_container_cannot_hold_is_refused_before_decoding(tmp_path: Path) -> None:
+def test_text_that_the_container_does_not_hold_is_converted_and_said(tmp_path: Path) -> None:
     source = make(tmp_path / "in.mkv", Film(time_base=MS, subtitles="subrip"))
-    with (
-        open_video(source) as video,
-        pytest.raises(OutputError, match=r"subtitle stream 1 .* \.mkv"),
-        VideoWriter(tmp_path / "out.mp4", video, copy_streams_from=source),
-    ):
-        pytest.fail("the writer opened")
+    writer = through(source, tmp_path / "out.mp4")
+    assert [line for line in writer.converted if "mov_text" in line] == writer.converted != []
+    assert [bytes(p)[2:] for p in raw(tmp_path / "out.mp4", "subtitle")] == [bytes(p) for p in raw(source, "subtitle")]
+    back = through(tmp_path / "out.mp4", tmp_path / "back.mkv")
+    assert back.converted
+    assert packets(tmp_path / "back.mkv", "subtitle") == packets(source, "subtitle")
+
+
+def test_strict_streams_refuse_before_a_file_is_made(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mkv", Film(time_base=MS, subtitles="subrip"))
+    with open_video(source) as video, pytest.raises(OutputError, match=r"subtitle stream 1 .* mov_text.*strict"):
+        VideoWriter(tmp_path / "out.mp4", video, copy_streams_from=source, strict_streams=True)
     assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
+
+
+@pytest.mark.parametrize(("sound", "name", "codec"), [("pcm_alaw", "out.mp4", "aac"), ("aac", "out.webm", "opus")])
+def test_sound_that_the_container_does_not_hold_is_converted(sound: str, name: str, codec: str, tmp_path: Path) -> None:
+    source = make(tmp_path / ("in.mov" if sound == "pcm_alaw" else "in.mp4"), Film(frames=25, audio=sound))
+    writer = through(source, tmp_path / name)
+    assert len(writer.converted) == 1
+    with av.open(str(source)) as a, av.open(str(tmp_path / name)) as b:
+        (stream,) = b.streams.audio
+        assert stream.codec_context.codec.canonical_name == codec
+        lengths = [sum(f.samples / f.sample_rate for f in c.decode(audio=0)) for c in (a, b)]
+    assert abs(lengths[0] - lengths[1]) < 0.05
+
+
+def raw(path: Path, kind: str) -> list[av.Packet]:
+    with av.open(str(path)) as container:
+        return [p for p in container.demux() if p.stream.type == kind and p.size > 2]
+
+
+def test_a_broadcasts_clock_is_taken_off_and_the_last_frame_keeps_its_length(tmp_path: Path) -> None:
+    """Sound goes where it was beside the picture."""
+    source = make(
+        tmp_path / "in.ts",
+        Film(time_base=Fraction(1, 90000), pts=[3600 * (i + 100) for i in range(25)], audio="aac", audio_start=4),
+    )
+    for name in ("out.mp4", "out.mkv"):
+        through(source, tmp_path / name)
+        shift = times(source)[0]
+        assert shift > 1
+        assert all(abs(a - shift - b) <= MS / 2 for a, b in zip(times(source), times(tmp_path / name), strict=True))
+        apart = [float(packets(f, "audio")[-1][1] - times(f)[-1]) for f in (source, tmp_path / name)]
+        assert abs(apart[0] - apart[1]) < 0.001
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        (video,) = container.streams.video
+        assert video.duration * video.time_base == 1
+
+
+def test_the_last_frame_is_shown_as_long_as_it_was(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mp4", Film(rate=10, frames=5))
+    through(source, tmp_path / "out.mp4")
+    with av.open(str(source)) as a, av.open(str(tmp_path / "out.mp4")) as b:
+        lengths = [c.streams.video[0].duration * c.streams.video[0].time_base for c in (a, b)]
+    assert lengths[0] == lengths[1]
+
+
+def test_hevc_in_mp4_is_what_apples_players_play_and_the_index_stands_in_front(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mp4", Film(codec="libx265", audio="aac"))
+    through(source, tmp_path / "out.mp4")
+    content = (tmp_path / "out.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    assert b"hvc1" in content
+    assert b"hev1" not in content
+    assert len(times(tmp_path / "out.mp4")) == 12, "offsets fit: every frame decodes"
+
+
+def test_mastering_display_and_light_level_are_kept_or_named(tmp_path: Path) -> None:
+    light = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+    params = f"log-level=none:info=0:repeat-headers=1:hdr10=1:{light}"
+    film = Film(codec="libx265", pix_fmt="yuv420p10le", options={"x265-params": params})
+    source = make(tmp_path / "in.mp4", film)
+    assert through(source, tmp_path / "out.mp4").losses == []
+    with open_video(source) as a, open_video(tmp_path / "out.mp4") as b:
+        assert a.hdr is not None
+        assert a.hdr.light == (1000, 400)
+        assert b.hdr == a.hdr
+    assert "mastering display" in through(source, tmp_path / "out.mkv", codec="ffv1").losses
+
+
+def test_fields_stay_fields(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mp4", Film(options={"flags": "+ildct+ilme", "x264-params": "bff=1"}))
+    with open_video(source) as video:
+        assert video.interlaced
+    assert through(source, tmp_path / "out.mp4").losses == []
+    with open_video(tmp_path / "out.mp4") as video:
+        assert video.interlaced
+        assert video.bottom_first
+    assert "field order" in through(source, tmp_path / "out.webm", codec="libvpx-vp9").losses
 
 
 # --- encoders ------------------------------------------------------------------------------------------------------
@@ -701,3 +784,44 @@ def test_reading_holds_no_frames(tmp_path: Path) -> None:
             if frame.index % 20 == 19:
                 most = max(most, sum(issubclass(type(o), Frame) for o in gc.get_objects()))
     assert 1 <= most < 10  # the one in hand, and what other tests may have left
+
+
+# --- what lies outside an edit list -------------------------------------------------------------------------------
+
+
+def test_what_was_trimmed_away_is_not_contained(tmp_path: Path) -> None:
+    """An edit list that begins in the middle: the sound before it is not in the output at all."""
+    whole, trimmed = (
+        make(tmp_path / "whole.mp4", Film(frames=50, audio="aac", options={"g": "50"})),
+        tmp_path / "in.mp4",
+    )
+    _trim(whole, trimmed, Fraction(1))
+    cut_away = {p for p, time in _contents(trimmed) if time < -Fraction(6, 100)}
+    kept = {p for p, time in _contents(trimmed) if time >= 0}
+    assert len(cut_away) > 30, "the source contains it"
+    for name in ("out.mp4", "out.mkv"):
+        through(trimmed, tmp_path / name)
+        written = {p for p, _ in _contents(tmp_path / name)}
+        assert not written & cut_away
+        assert written == kept
+        with av.open(str(tmp_path / name)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 25
+
+
+def _contents(path: Path) -> list[tuple[bytes, Fraction]]:
+    """Every packet of sound that differs from silence's, and when it is to be heard."""
+    with av.open(str(path)) as container:
+        found = [(bytes(p), p.pts * p.time_base) for p in container.demux(audio=0) if p.size]
+    return found
+
+
+def _trim(source: Path, target: Path, start: Fraction) -> None:
+    """Copy packets from before `start` on with negative times, which MP4 writes as an edit list."""
+    with av.open(str(source)) as a, av.open(str(target), "w") as b:
+        streams = {s.index: b.add_stream_from_template(s) for s in a.streams}
+        for packet in a.demux():
+            if packet.size:
+                shift = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = streams[packet.stream_index]
+                b.mux(packet)

@@ -154,8 +154,18 @@ def encoder_options(name: str, crf: int | None, extra: Mapping[str, str] | None)
     return options | dict(extra or {})
 
 
-def with_fields(name: str, options: Mapping[str, str]) -> dict[str, str]:
+def with_fields(name: str, options: Mapping[str, str], *, bottom_first: bool) -> dict[str, str]:
     """`options` of an encoder that keeps the fields of an interlaced picture apart; as they are where none does."""
-    if name not in {"libx264", "prores_ks"}:
+    if not keeps_fields(name):
         return dict(options)
-    return {**options, "flags": f"{options.get('flags', '')}+ildct+ilme"}
+    order = {} if name != "libx264" else {"x264-params": _joined(options, "bff=1" if bottom_first else "tff=1")}
+    return {**options, "flags": f"{options.get('flags', '')}+ildct+ilme", **order}
+
+
+def _joined(options: Mapping[str, str], more: str) -> str:
+    return ":".join(filter(None, [options.get("x264-params"), more]))
+
+
+def keeps_fields(name: str) -> bool:
+    """Does this encoder keep the fields of an interlaced picture apart, and say which is first?"""
+    return name in {"libx264", "prores_ks"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,21 @@ _NAMES = {
 }
 
 
-def is_written(codec: str) -> bool:
-    """Whether an encoder writes it."""
-    return codec in _NAMES
+def lost_side_data(side_data: Collection[str], codec: str) -> list[str]:
+    """For a person: what of a picture's side data (FFmpeg's names) an encoder's stream will not have."""
+    lost = [name for kind, name in _LOST.items() if kind in side_data]
+    written = codec in _NAMES
+    return lost + [name for kind, name in _STATIC.items() if kind in side_data and not written]
+
+
+_LOST = {
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
+    "SPHERICAL": "spherical projection",
+    "STEREO3D": "stereo 3D layout",
+    "ICC_PROFILE": "colour profile",
+    "FILM_GRAIN_PARAMS": "film grain parameters",
+}
+_STATIC = {"MASTERING_DISPLAY_METADATA": "mastering display", "CONTENT_LIGHT_LEVEL": "content light level"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +25,9 @@ from revisage.pipeline.turn import Orientation
 # A frame of these codecs is one packet, so a packet without a frame is a loss. Others hide frames (VP8) or split them.
 _ONE_FRAME_A_PACKET = {"h264", "hevc", "vp9", "av1", "ffv1", "mjpeg", "prores", "dnxhd", "png", "utvideo", "huffyuv"}
 
+_ALPHA = re.compile(r"yuva|gbrap|rgba|bgra|argb|abgr|ya8|ya16")  # formats of pictures with transparency
+_BOTTOM_FIRST = {3, 5}  # FFmpeg's AV_FIELD_BB, AV_FIELD_BT
+_RUNNING_CLOCKS = {"mpegts", "mpeg"}  # formats whose times are those of a sender's clock
 _AT_ZERO = Fraction(1, 10)  # seconds: a clock that begins so near zero begins there; sound may lead by its priming
 
 
@@ -55,6 +59,9 @@ class VideoReader:
     sample_aspect_ratio: Fraction | None
     origin: Fraction  # seconds of the file's clock at which its presentation begins
     interlaced: bool
+    bottom_first: bool  # of two fields the lower one is shown first
+    alpha: bool  # the source has transparency, which frames have not
+    side_data: frozenset[str]  # FFmpeg's names of what comes with the first picture
     hdr: Hdr | None
 
     def __init__(self, path: Path | str) -> None:
@@ -66,6 +73,7 @@ class VideoReader:
             refuse_cut_file(self.path)
             self._describe_stream(container, stream)
             picture = _first_picture(container, stream, self.path)
+            self.bottom_first = self.codec == "dvvideo" or stream.codec_context.field_order in _BOTTOM_FIRST
             self._describe_picture(picture)
             self.origin = _origin(container, picture, self.time_base)
 
@@ -76,6 +84,7 @@ class VideoReader:
         self.average_rate = stream.average_rate or stream.guessed_rate
         self.sample_aspect_ratio = stream.sample_aspect_ratio
         self.frame_estimate = stream.frames or _frames_by_duration(container, self.average_rate)
+        self.alpha = stream.metadata.get("alpha_mode") == "1"  # VP8 and VP9: beside the stream that is decoded
         self._index = stream.index
 
     def _describe_picture(self, picture: av.VideoFrame) -> None:
@@ -88,6 +97,8 @@ class VideoReader:
         self.pix_fmt = pixel_format(name, self.color.space, self.color.range, self.height)
         self.interlaced = bool(picture.interlaced_frame)
         self.hdr = Hdr.of(picture)
+        self.side_data = frozenset(data.type.name for data in picture.side_data)
+        self.alpha = self.alpha or bool(_ALPHA.match(picture.format.name))
         self.display_matrix = _display_matrix(picture)
         self.orientation = self._orientation()
 
@@ -209,7 +220,8 @@ def _origin(container: Any, picture: av.VideoFrame, time_base: Fraction) -> Frac
     """The first picture's time where the clock does not begin at zero, as that of a broadcast; else zero."""
     stamp = picture.pts if picture.pts is not None else picture.dts
     start = Fraction(container.start_time or 0, av.time_base)
-    return stamp * time_base if stamp is not None and abs(start) > _AT_ZERO else Fraction(0)
+    running = container.format.name in _RUNNING_CLOCKS or abs(start) > _AT_ZERO
+    return stamp * time_base if stamp is not None and running else Fraction(0)
 
 
 def _frames_by_duration(container: Any, rate: Fraction | None) -> int | None:

@@ -101,14 +101,14 @@ class Presented:
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = None if packet.dts is None else packet.dts - shift
         stamp = packet.pts if packet.pts is not None else packet.dts
-        return stamp is None or stamp + (packet.duration or 0) > 0
+        return stamp is None or bool(stamp + (packet.duration or 0) > 0)
 
 
 def _is_priming(lead: list[av.Packet], first: av.Packet) -> bool:
     """Not something that was cut away: no more than an encoder puts before its first sample."""
     if not lead or lead[0].pts is None or first.pts is None or first.stream.type != "audio":
         return False
-    return (first.pts - lead[0].pts) * first.time_base <= _PRIMING
+    return bool((first.pts - lead[0].pts) * first.time_base <= _PRIMING)
 
 
 class ConvertedSound:
@@ -122,7 +122,8 @@ class ConvertedSound:
         if codec != "flac":
             self._stream.bit_rate = _PER_CHANNEL * self._stream.codec_context.layout.nb_channels
         copy_tags(source, self._stream)
-        self._span, self._resampler, self._rate = Presented(origin), None, rate
+        self._span, self._rate = Presented(origin), rate
+        self._resampler: Any = None  # made with the first frame, when the encoder is open
 
     def packets(self, packet: av.Packet | None) -> Iterator[av.Packet]:
         frames: list[Any] = [None]

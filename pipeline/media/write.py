@@ -21,10 +21,11 @@ from revisage.pipeline.media.encoders import (
     default_codec,
     encoder_format,
     encoder_options,
+    keeps_fields,
     with_fields,
 )
 from revisage.pipeline.media.frame import Frame, filled
-from revisage.pipeline.media.hdr import with_hdr
+from revisage.pipeline.media.hdr import lost_side_data, with_hdr
 from revisage.pipeline.media.hidden import HiddenFile, output_error
 from revisage.pipeline.media.mp4 import index_in_front
 from revisage.pipeline.media.read import VideoReader
@@ -42,6 +43,7 @@ class VideoWriter:
     """
 
     codec: str  # the encoder in use
+    losses: list[str]  # for a person: what of the picture itself the output will not have
     converted: list[str]  # for a person: streams that have another codec than in the source
     dropped: list[str]  # for a person: what of the source is not in the output
     dropped_metadata: dict[str, Any]  # the same with its values; JSON-able
@@ -59,8 +61,11 @@ class VideoWriter:
         before_publish: Callable[[Path], None] | None = None,
         label: str | None = None,
         private: bool = False,
+        strict_streams: bool = False,
     ) -> None:
         """Check everything that can be checked before a frame is decoded. Raises OutputError.
+
+        `strict_streams`: refuse where sound or subtitles would be converted or left out.
 
         `label` becomes the container's comment; see `read_label`. `private`: nobody but its owner can read the file.
 
@@ -82,13 +87,17 @@ class VideoWriter:
         self._options = encoder_options(self.codec, crf, options)
         self._options = with_hdr(self.codec, like.hdr, self._options)
         if like.interlaced:
-            self._options = with_fields(self.codec, self._options)
+            self._options = with_fields(self.codec, self._options, bottom_first=like.bottom_first)
         self._refuse_source_as_output()
         self._refuse_existing()
         self._sides = self._plan_sides()
         left = [side.index for side in self._sides.values() if side.how == "leave"]
         self.converted = [side.said for side in self._sides.values() if side.how == "convert"]
-        self.dropped, self.dropped_metadata = find_dropped(self._source or like.path, self._container_name, left)
+        dropped, self.dropped_metadata = find_dropped(self._source or like.path, self._container_name, left)
+        self.losses = self._losses()
+        self.dropped = [*self.losses, *dropped]
+        if strict_streams:
+            self._refuse_changed_streams()
 
     def _plan_sides(self) -> dict[int, SidePlan]:
         if self._source is None:
@@ -96,6 +105,18 @@ class VideoWriter:
         with open_input(self._source) as source:
             sides = [s for s in source.streams if s.type in {"audio", "subtitle"}]
             return {s.index: plan_side(s, self._container_name) for s in sides}
+
+    def _losses(self) -> list[str]:
+        like = self._like
+        fields = like.interlaced and not keeps_fields(self.codec)
+        lost = ["transparency (alpha)"] if like.alpha else []
+        return lost + (["field order"] if fields else []) + lost_side_data(like.side_data, self.codec)
+
+    def _refuse_changed_streams(self) -> None:
+        changed = [side.said for side in self._sides.values() if side.how != "copy"]
+        if changed:
+            hint = "choose another container, or leave --strict-streams out"
+            raise OutputError(f"{self.output.suffix} does not hold {', '.join(changed)} as it is; {hint}")
 
     def _refuse_source_as_output(self) -> None:
         for source in filter(None, (self._like.path, self._source)):
