@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from revisage.pipeline.types import Progress
     from revisage.pipeline.vault.keys import SecretKey, Signer, TrackKey
     from revisage.pipeline.verification.expected import Expected
+    from revisage.pipeline.verification.ladder import Repair
     from revisage.pipeline.verification.report import Report, Span
 
 METHODS = ("diffusion", "blur", "mosaic", "solid")  # as pipeline/protect.py has them, which imports too much
@@ -376,13 +377,14 @@ _verify_options = _stacked(
     click.option(
         "--verify/--no-verify",
         default=True,
-        help="Look at the finished video again before it gets its name; a face that shows means no output.",
+        help="Look at the finished video again before it gets its name, and mend what shows a face, at last with grey.",
     ),
+    click.option("--strict", is_flag=True, help="Mend nothing: a face that shows means no output, and exit code 3."),
     click.option(
         "--fix",
         is_flag=True,
-        help="Cover what that finds and render again, at most eight times. Where a recognizer is installed, new faces "
-        "are tried in a few frames first, and those that it takes for the old ones are not used.",
+        help="Where a recognizer is installed, try new faces in a few frames first, and use none that it takes for the "
+        "old one.",
     ),
 )
 
@@ -793,8 +795,9 @@ def anonymize(
     nobody can, and no key is needed. With --key the same key and video always give the same faces; --redraw gives one
     person another.
 
-    The finished video is looked at once more, as revisage verify does. Where a face shows, nothing is written and the
-    exit code is 3.
+    The finished video is looked at once more, as revisage verify does. Where a face shows, that place is mended: by a
+    wider cover, another face, a coarse mosaic, at last by grey; the result says where. With --strict nothing is written
+    instead, and the exit code is 3.
 
     \b
     Examples:
@@ -844,6 +847,19 @@ def _require_keys(key_files: Sequence[Path], recipients: Sequence[str], chosen: 
         raise click.UsageError("nobody could undo this: give --key or -r, or --seal off --index off")
 
 
+_MENDED = {
+    "cover": "a wider cover",
+    "draw": "another face",
+    "coarse": "a coarse mosaic",
+    "grey": "grey over all that may be the face",
+}
+
+
+def _repair_line(repair: Repair) -> str:
+    span = f"{repair.first:.2f} to {repair.last:.2f} s"
+    return f"mended    track {repair.track}, {span}, {repair.frames} frames: {_MENDED[repair.rung]}"
+
+
 def _job_lines(report: JobReport, sealed: str) -> list[str]:
     done, seconds = report.render, max(report.seconds, 1e-9)
     lines = [
@@ -866,6 +882,7 @@ def _job_lines(report: JobReport, sealed: str) -> list[str]:
     lines.append(f"verified  {_seen(report.verification)}")
     if done.converted:
         lines.append(f"converted {', '.join(done.converted)}")
+    lines += [_repair_line(repair) for repair in report.repairs]
     if done.dropped:
         lines.append(f"left out  {_left_out(done.dropped)}")
     hidden = [track.id for track in report.tracks if not track.keep]

@@ -40,6 +40,7 @@ from revisage.pipeline.types import CropTemplate, Float, Gray, Image, Shape, Tra
 SOLID = (118, 118, 118)  # RGB of the fallback and of the method `solid`
 FACE = Shape()
 SIDES = (128, 192, 256, 384, 512, 768, 1024)  # of finished crops, pixels
+LEAST_TILE = 4  # pixels: ten tiles over a face of 12 pixels would leave it as it is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +89,9 @@ def place(
     )
     if region is None:
         return None
-    return PlacedFace(track, region, matrix, size, geometry.transform(landmarks, matrix), face.tone)
+    return PlacedFace(
+        track, region, matrix, size, geometry.transform(landmarks, matrix), face.tone, face.hide
+    )
 
 
 def place_all(
@@ -235,10 +238,21 @@ def blurred(face: PlacedFace, planes: Planes, fmt: PixelFormat) -> Float:
 
 
 def pixelated(face: PlacedFace, planes: Planes, fmt: PixelFormat) -> Float:
-    """Method `mosaic`: ten tiles across the region. Recognizable to machines, as blur is."""
+    """Method `mosaic`: ten tiles across the region, none smaller than `LEAST_TILE`. Recognizable to machines."""
     tile = to_rgb(cut(planes, fmt, face.region.rect), fmt)
+    width = tile.shape[1]
+    return _tiled(tile, min(10, max(1, width // LEAST_TILE)))
+
+
+def coarse(face: PlacedFace, planes: Planes, fmt: PixelFormat) -> Float:
+    """The rung below grey: three tiles across the region, in which no face is left to see."""
+    return _tiled(to_rgb(cut(planes, fmt, face.region.rect), fmt), 3)
+
+
+def _tiled(tile: Float, across: int) -> Float:
+    """Means over about square tiles, `across` of them side by side."""
     height, width = tile.shape[:2]
-    blocks = (min(10, width), max(1, min(height, round(10 * height / width))))
+    blocks = (min(across, width), max(1, min(height, round(across * height / width))))
     small = cv2.resize(tile, blocks, interpolation=cv2.INTER_AREA)
     whole: Float = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
     return whole

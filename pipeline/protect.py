@@ -99,12 +99,13 @@ _OBSCURE: dict[str, Callable[[PlacedFace, Planes, PixelFormat], Float]] = {
     "solid": lambda face, planes, fmt: composite.solid(face),
 }
 METHODS = ("diffusion", *_OBSCURE)
+_FOR_ONE: dict[str, Callable[[PlacedFace, Planes, PixelFormat], Float]] = _OBSCURE | {"coarse": composite.coarse}
 
 
 def obscured(name: str, face: PlacedFace, picture: Picture, failures: list[str]) -> Float:
     """The tile of one of those methods; solid grey where it fails, and a line more in `failures`."""
     try:
-        tile = _OBSCURE[face.hide or name](face, picture.planes, picture.fmt)
+        tile = _FOR_ONE[face.hide or name](face, picture.planes, picture.fmt)
         if np.isfinite(tile).all():
             return tile
         failures.append(f"{name} made no numbers")

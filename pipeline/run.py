@@ -37,7 +37,8 @@ from revisage.pipeline.vault.index import Seal
 from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
 from revisage.pipeline.verification.eyes import Mirrored
 from revisage.pipeline.verification.identity import arcface, load_recognizer
-from revisage.pipeline.verification.repair import redrawn, repaired
+from revisage.pipeline.verification.ladder import DRAWS, Ladder, Repair
+from revisage.pipeline.verification.repair import redrawn
 from revisage.pipeline.verification.report import Report, summary
 from revisage.pipeline.verify import VerifyOptions, Witnesses, verify
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from revisage.pipeline.recover_lost import Finders
 
 FAITHFUL = 30.0  # dB of PSNR from which what the pixels give back is as good as filmed
-FIX_ROUNDS = 8  # times that --fix renders again before it gives up
+ROUNDS = 6  # times that what verification finds is mended and rendered again; the last is grey alone
 
 
 Looks = Literal["adaptive", "every", "once"]  # the second: still frames too; the third: the first look and no other
@@ -76,7 +77,8 @@ class JobOptions:
     crf: int | None = None
     strict_streams: bool = False  # refuse where sound or subtitles would be converted or left out
     verify: bool = True  # look at the finished video again before it gets its name
-    fix: bool = False  # cover what that finds, and render again
+    strict: bool = False  # refuse what that finds; else it is mended, see verification/ladder.py
+    fix: bool = False  # try faces with a recognizer before the film is made of them
     carry: float = 0.0  # how much of the original lives in the pixels, 0 to 1
     carry_sigma: float | None = None  # noise over signal that it is hidden in; None: the usual
     latent_segment: float | None = None  # seconds of one noise and one set of signs; None: the usual
@@ -153,6 +155,7 @@ class JobReport:
     sha256: str  # of the input
     warnings: tuple[str, ...]
     verification: Report | None = None  # None: nobody looked
+    repairs: tuple[Repair, ...] = ()  # what verification found in the first place, and what was done about it
 
 
 class Workshop:
@@ -334,7 +337,8 @@ class Workshop:
         for number in redraw:
             plan = rendering.assigned(redrawn(plan, [number]))
         plan = self._toned(plan)
-        plan, report, verdict, fixed = self._verified(rendering, plan) if self.options.verify else rendering.plain(plan)
+        made = self._verified(rendering, plan) if self.options.verify else rendering.plain(plan)
+        plan, report, verdict, fixed, repairs = made
         if picture is not None:
             picture_of_moments(output, plan, picture, overwrite=overwrite)
         return JobReport(
@@ -350,6 +354,7 @@ class Workshop:
             sha256=plan.video.sha256,
             warnings=(*self._warnings(plan, report, planned=planned), *fixed),
             verification=verdict,
+            repairs=repairs,
         )
 
     def _wished(self, plan: Plan) -> Plan:
@@ -386,23 +391,24 @@ class Workshop:
         return self.detector[1] if self.detector[0].name == plan.detector else plan.detector
 
     def _verified(self, rendering: _Rendering, plan: Plan) -> _Rendered:
-        """Pass 2 and a look at what it made; with `fix`, again with a better plan until nothing leaks.
+        """Pass 2 and a look at what it made; again with a better plan until nothing leaks.
 
-        Raises LeakError where something does; then no output exists.
+        Raises LeakError where something does still, or with `strict` at once; then no output exists.
         """
         plan, fixed = self._cast(rendering, plan)
-        rounds = 0
-        while True:
+        ladder = Ladder(self.options.hold, DRAWS if self.options.method == "diffusion" else 0)
+        for left in reversed(range(ROUNDS + 1)):
             try:
-                return rendering.checked(plan, self.witnesses, self._limits, tuple(fixed))
+                rendered = rendering.checked(plan, self.witnesses, self._limits, tuple(fixed))
+                return *rendered, ladder.repairs(plan)
             except LeakError as leak:
-                if not self.options.fix:
+                if self.options.strict:
                     raise LeakError(f"{leak}; no output was written; {_hint(leak.report)}", leak.report) from None
-                better = repaired(plan, leak.report.leaks, self.options.hold, paints=self.options.method == "diffusion")
-                if better is None or rounds == FIX_ROUNDS:
-                    raise LeakError(f"{leak}; no output was written; {_stuck(better)}", leak.report) from None
-                plan, rounds = rendering.assigned(better), rounds + 1
-                fixed.append(f"{leak}: mended and rendered again, as asked by --fix")
+                if not left:
+                    raise LeakError(f"{leak}; no output was written; {_STUCK}", leak.report) from None
+                plan = rendering.assigned(ladder.climb(plan, leak.report.leaks, straight=left == 1))
+                fixed.append(f"{leak}: mended and rendered again")
+        raise AssertionError("the last round returns or raises")
 
     def _cast(self, rendering: _Rendering, plan: Plan) -> tuple[Plan, list[str]]:
         """With `fix`: new faces that a recognizer does not take for the old ones, before the film is made of them."""
@@ -484,7 +490,8 @@ class Workshop:
         return tuple(found)
 
 
-_Rendered = tuple[Plan, RenderReport, Report | None, tuple[str, ...]]  # what was planned, made, seen, and mended
+_Seen = tuple[Plan, RenderReport, Report | None, tuple[str, ...]]  # what was planned, made, seen, and mended
+_Rendered = tuple[Plan, RenderReport, Report | None, tuple[str, ...], tuple[Repair, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,7 +507,7 @@ class _Rendering:
 
     def plain(self, plan: Plan) -> _Rendered:
         """Nobody looks at the result."""
-        return plan, self._run(plan, None), None, ()
+        return plan, self._run(plan, None), None, (), ()
 
     def cast(self, plan: Plan, method: ByGenerator, recognizer: Recognizer) -> Plan:
         """New faces that do not look like the old ones."""
@@ -528,7 +535,7 @@ class _Rendering:
             return plan
         return assign(plan, lambda track: code_of_track(self.access.faces, track, method.code_size), method.cast)
 
-    def checked(self, plan: Plan, witnesses: Witnesses, limits: VerifyOptions, fixed: tuple[str, ...]) -> _Rendered:
+    def checked(self, plan: Plan, witnesses: Witnesses, limits: VerifyOptions, fixed: tuple[str, ...]) -> _Seen:
         """The result gets its name only if it is clean. Raises LeakError, whose message says what was seen."""
         seen: list[Report] = []
 
@@ -579,19 +586,13 @@ def _carry_warnings(report: RenderReport, options: JobOptions) -> list[str]:
 
 
 def _hint(report: Report) -> str:
-    """What to do about leaks that nobody was asked to mend."""
-    if any(leak.kind == "uncovered" for leak in report.leaks):
-        return "give --fix to cover what was found, or cover it in the plan; --no-verify writes it as it is"
+    """What to do about leaks that nobody was to mend."""
     if report.leaks and all(leak.kind == "recognized" for leak in report.leaks):
-        return "give --fix to draw other faces, or --redraw ID; --no-verify writes it as it is"
-    return "choose another --method, such as solid; --no-verify writes it as it is"
+        return "leave --strict away to have other faces drawn, or give --redraw ID"
+    return "leave --strict away to have this mended, or cover it in the plan"
 
 
-def _stuck(better: Plan | None) -> str:
-    """Why --fix gave up."""
-    if better is None:
-        return "the masks are where the faces are, so --fix has nothing to add: choose another --method, such as solid"
-    return f"--fix has tried {FIX_ROUNDS} times: look at these frames, and cover the faces in the plan"
+_STUCK = f"it was mended {ROUNDS} times in vain, which is a defect of the program: report it, with these lines"
 
 
 def kept(plan: Plan, ids: Sequence[int]) -> Plan:

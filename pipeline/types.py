@@ -55,6 +55,7 @@ class TrackedFace:
     score: float  # detector's, 0 where not detected
     landmarks: Float | None = None  # (LANDMARK_COUNT, 2), see models/landmarks.py; None: none were computed
     tone: Float | None = None  # (9, 3), light and skin tone, see models/tone.py; None: none was read
+    hide: str = ""  # the method that hides this one face, whatever hides the others; "": the job's
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -269,7 +269,8 @@ class _Inspection:
         if hidden is None or overlap(hidden.face.box, face.box) < _SAME_REGION:  # the plan's own region is checked
             inside = moment.masks.cover & ellipse(face.box, self.width, self.height)
             self._check_region(moment, face.box, inside, track, face)
-        self._check_identity(moment, face, track)
+        if hidden is None or hidden.face.hide != "solid":  # grey is nobody; that it is grey, `_check_change` has seen
+            self._check_identity(moment, face, track)
 
     def _check_cover(self, moment: _Moment, face: FaceDetection, kind: Kind) -> bool:
         """Does the face lie under no mask?"""

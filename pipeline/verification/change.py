@@ -29,6 +29,7 @@ _KEPT = 0.25  # a place is kept when at most this share of its detail's energy d
 _WORST_CODEC = 0.35  # most that the surroundings can add to it
 _SOFT = (0.0, 1.0, 2.0, 3.0)  # standard deviations of the blurs, samples: up to a sixteenth of the face's length
 _PALEST, _STRONGEST = 0.4, 1.5  # of the contrast that was there
+_FLAT, _PALE = 2.0, 0.2  # grey levels rms, and share of what was there, below which nothing is left to see
 _FEWEST = 60  # samples with detail that a verdict needs: one in twenty of a whole face
 
 
@@ -54,6 +55,8 @@ def compare(before: Samples, after: Samples, box: Box, inside: Mask, painted: Ma
     window, scale = _window(box, before.shape)
     grey = 1 << (bits - 8)
     whole, new = (_shrunk(plane[window], scale) / grey for plane in (before, after))
+    if _is_flat(before[window], after[window], inside[window], grey):
+        return Change(0.0, 0, 0.0)
     old, now = _detail(whole), _detail(new)
     face = _Within(_shrunk(inside[window].astype(np.float32), scale) > 0.5)
     codec = 0.0
@@ -68,6 +71,14 @@ def compare(before: Samples, after: Samples, box: Box, inside: Mask, painted: Ma
         energy, common = face.mean(there * there), face.mean(there * now)
         kept |= _alike(energy, common, left, _KEPT + min(codec, _WORST_CODEC))
     return Change(float(kept[shows].mean()) if detail else 0.0, detail, codec)
+
+
+def _is_flat(before: Samples, after: Samples, inside: Mask, grey: int) -> bool:
+    """Is one grey where a face was? Nothing of it can show; at a size of a few pixels nothing else can be said."""
+    if not inside.any():
+        return False
+    old, now = (float(plane[inside].std()) / grey for plane in (before, after))
+    return now <= min(max(_FLAT, _PALE * old), 3 * _FLAT)
 
 
 def _alike(there: Float, common: Float, now: Float, room: float) -> Mask:

@@ -35,8 +35,8 @@ def repaired(plan: Plan, leaks: Sequence[Leak], hold: float = 0.5, *, paints: bo
     found = sorted((leak for leak in leaks if leak.kind is Kind.UNCOVERED), key=lambda leak: leak.frame)
     if not found and not (known and paints):
         return None
-    covered = _covered(plan, found, hold) if found else plan
-    return redrawn(covered, known) if paints else covered
+    better = covered(plan, found, hold) if found else plan
+    return redrawn(better, known) if paints else better
 
 
 def redrawn(plan: Plan, ids: Iterable[int]) -> Plan:
@@ -46,7 +46,8 @@ def redrawn(plan: Plan, ids: Iterable[int]) -> Plan:
     return replace(plan, tracks=tuple(tracks))
 
 
-def _covered(plan: Plan, found: Sequence[Leak], hold: float) -> Plan:
+def covered(plan: Plan, found: Sequence[Leak], hold: float) -> Plan:
+    """`plan` with every face among `found`, frames rising, covered; all of them have points. `hold` is in seconds."""
     work = _Work(plan, {track.id: {face.frame: face for face in track.faces} for track in plan.tracks})
     loose = [leak for leak in found if not work.widen(leak)]
     for chain in _chains(loose, work):
