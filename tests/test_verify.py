@@ -377,11 +377,12 @@ def test_a_plan_that_changes_nothing_is_found(made: Made) -> None:
 
 def test_faces_that_no_track_explains(made: Made, tmp_path: Path) -> None:
     output = render(made.source, replace(made.plan, tracks=made.plan.tracks[:1]), tmp_path / "o.mkv")
-    planned, same = read_plan(tmp_path / "o.mkv.rvx", KEY, output, None)
+    found = read_plan(tmp_path / "o.mkv.rvx", KEY, output, None)
+    planned, same = found.plan, found.same
     report = look(output, made.scene, None, planned)
     assert same and frames_of(report, Kind.UNEXPLAINED) == list(range(FRAMES))
     assert report.checks["change"].startswith("not checked")
-    planned, _ = read_plan(made.output.with_name("out.mkv.rvx"), KEY, made.output, None)
+    planned = read_plan(made.output.with_name("out.mkv.rvx"), KEY, made.output, None).plan
     assert look(made.output, made.scene, None, planned).clean
 
 
@@ -389,7 +390,7 @@ def test_people_left_as_filmed_are_listed_and_no_leak(made: Made, tmp_path: Path
     first, second = made.plan.tracks
     plan = replace(made.plan, tracks=(first, replace(second, keep=True)))
     output = render(made.source, plan, tmp_path / "o.mkv")
-    from_index, _ = read_plan(tmp_path / "o.mkv.rvx", KEY, output, made.source)
+    from_index = read_plan(tmp_path / "o.mkv.rvx", KEY, output, made.source).plan
     assert [(track.id, track.keep) for track in from_index.tracks] == [(1, False), (2, True)]
     for known in (plan, from_index):
         for original in (made.source, None):
@@ -406,7 +407,8 @@ def test_parts_left_as_filmed_on_purpose_are_no_leak_and_the_rest_is_one(made: M
 
 
 def test_the_index_knows_what_the_plan_knew(made: Made) -> None:
-    planned, same = read_plan(made.output.with_name("out.mkv.rvx"), KEY, made.output, made.source)
+    found = read_plan(made.output.with_name("out.mkv.rvx"), KEY, made.output, made.source)
+    planned, same = found.plan, found.same
     assert same and planned.video.frames == FRAMES
     for mine, its in zip(made.plan.tracks, planned.tracks, strict=True):
         assert [face.frame for face in mine.faces] == [face.frame for face in its.faces]

@@ -7,7 +7,8 @@ than its parts do not count, so neither a codec's noise nor a change of brightne
 Only places with detail to show are asked: a flat forehead that a blur left flat tells nothing. Of those, a place is
 *kept* when what differs there is a small part of what was there; or of what was there softened, or paler: a face under
 a light blur or a thin veil is a face that shows. Re-encoding differs too; how much is read off the surroundings, which
-nobody painted over, and raises what counts as small.
+nobody painted over, and raises what counts as small. Where one grey lies over all of a face nothing is kept, whatever
+its size: in a face of a few pixels that is all that can be told for certain.
 """
 
 from __future__ import annotations
@@ -55,8 +56,6 @@ def compare(before: Samples, after: Samples, box: Box, inside: Mask, painted: Ma
     window, scale = _window(box, before.shape)
     grey = 1 << (bits - 8)
     whole, new = (_shrunk(plane[window], scale) / grey for plane in (before, after))
-    if _is_flat(before[window], after[window], inside[window], grey):
-        return Change(0.0, 0, 0.0)
     old, now = _detail(whole), _detail(new)
     face = _Within(_shrunk(inside[window].astype(np.float32), scale) > 0.5)
     codec = 0.0
@@ -66,7 +65,8 @@ def compare(before: Samples, after: Samples, box: Box, inside: Mask, painted: Ma
     shows = face.mask & (face.mean(old * old) > _FAINT**2)
     detail = int(shows.sum())
     kept, left = np.zeros_like(shows), face.mean(now * now)
-    for blur in _SOFT if detail >= _FEWEST else ():
+    flat = _is_flat(before[window], after[window], inside[window], grey)
+    for blur in _SOFT if detail >= _FEWEST and not flat else ():
         there = old if blur == 0 else _detail(cv2.GaussianBlur(whole, (0, 0), blur))
         energy, common = face.mean(there * there), face.mean(there * now)
         kept |= _alike(energy, common, left, _KEPT + min(codec, _WORST_CODEC))
