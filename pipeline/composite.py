@@ -89,9 +89,7 @@ def place(
     )
     if region is None:
         return None
-    return PlacedFace(
-        track, region, matrix, size, geometry.transform(landmarks, matrix), face.tone, face.hide
-    )
+    return PlacedFace(track, region, matrix, size, geometry.transform(landmarks, matrix), face.tone, face.hide)
 
 
 def place_all(
