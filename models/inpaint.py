@@ -40,7 +40,11 @@ _DRAWN = 0.15  # eye distances beyond the oval, how far an actor's skin goes on
 _BROAD = 0.045  # of a side: what of the network's light is broader than this is laid over an actor's detail
 _CHANGE = 0.3  # most that the network changes light by, as a logarithm
 _TINTED = 0.2  # of its change of hue: the tone is known better than it can guess
-_SMILE, _WIDE = 0.21, 0.75  # mouths of the bank that smile, no wider open and no narrower; distances of the eye centres
+# Mouths of the bank that smile: how far open, and at least how wide; distances of the eye centres.
+_SMILE, _WIDE = (0.14, 0.21), 0.75
+    (0.14, 0.21),
+    0.75,
+)  # mouths of the bank that smile, no wider open and no narrower; distances of the eye centres
 _REMEMBERED = 32  # actors
 
 
@@ -59,7 +63,8 @@ class Inpaint:
         self._refiner: Refiner = quickened(network(Refiner, folder / "refiner", device), device)
         cast = Cast.load(folder / "cast")
         self.cast = cast.actors
-        self._mouths = [_inside(mouth) for mouth in cast.mouths if mouth.opening <= _SMILE and mouth.width >= _WIDE]
+        smiles = [m for m in cast.mouths if _SMILE[0] <= m.opening <= _SMILE[1] and m.width >= _WIDE]
+        self._mouths = [_inside(mouth) for mouth in smiles or cast.mouths]
         self._face = lru_cache(maxsize=_REMEMBERED)(self._prepared)
         self.alphas: Tensor = scheduler(DDIMScheduler, folder / "scheduler").alphas_cumprod
 
