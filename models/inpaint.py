@@ -42,9 +42,6 @@ _CHANGE = 0.3  # most that the network changes light by, as a logarithm
 _TINTED = 0.2  # of its change of hue: the tone is known better than it can guess
 # Mouths of the bank that smile: how far open, and at least how wide; distances of the eye centres.
 _SMILE, _WIDE = (0.14, 0.21), 0.75
-    (0.14, 0.21),
-    0.75,
-)  # mouths of the bank that smile, no wider open and no narrower; distances of the eye centres
 _REMEMBERED = 32  # actors
 
 
