@@ -383,8 +383,8 @@ _verify_options = _stacked(
     click.option(
         "--fix",
         is_flag=True,
-        help="Where a recognizer is installed, try new faces in a few frames first, and use none that it takes for the "
-        "old one.",
+        help="Where a recognizer is installed, let it look at the whole of the finished video, too; say where none is. "
+        "It looks at new faces before they are used in any case.",
     ),
 )
 

@@ -34,7 +34,7 @@ EVENED = 0.8  # ... and so much of it is taken away
 STAINS = 0.08  # eye distances: what of the skin's hue is broader than this ...
 HUELESS = 0.7  # ... is weakened by so much: lamps and shaven beards are blue on a warmer film
 SHINE = 0.7  # how much of what is brighter than an actor's skin is added to another light
-TEETH = 0.62  # how light a tooth is: times the root of the skin's linear light
+TEETH = 0.8  # how light a tooth is: times the root of the skin's linear light
 _IVORY = 0.97, 1.0, 0.98  # a tooth's colour
 _DARK = 0.1, 0.045, 0.04  # of a mouth where no teeth are, over a tooth's
 _SHUT = 0.012  # openings up to here, in eye distances, show nothing
@@ -389,7 +389,7 @@ def _open_mouth(drawn: Float, mouth: Inside, landmarks: Float) -> Float:
     )
     half = max(float(np.linalg.norm(right - left)) / 2, 1.0)
     corner = 1 - _CORNERS * np.clip(np.abs(along) / half, 0, 1) ** 3
-    lip = 1 - 0.4 * np.exp(-np.maximum(deep, 0) / (0.035 * unit))
+    lip = 1 - 0.3 * np.exp(-np.maximum(deep, 0) / (0.02 * unit))
     seen = seen * (corner * lip)[..., None]
     soft = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), max(0.5, 0.012 * unit))
     soft *= np.float32(np.clip((opening - _SHUT) / _SHUT, 0, 1))

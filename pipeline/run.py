@@ -78,7 +78,7 @@ class JobOptions:
     strict_streams: bool = False  # refuse where sound or subtitles would be converted or left out
     verify: bool = True  # look at the finished video again before it gets its name
     strict: bool = False  # refuse what that finds; else it is mended, see verification/ladder.py
-    fix: bool = False  # try faces with a recognizer before the film is made of them
+    fix: bool = False  # let a recognizer look at all of the finished film, too
     carry: float = 0.0  # how much of the original lives in the pixels, 0 to 1
     carry_sigma: float | None = None  # noise over signal that it is hidden in; None: the usual
     latent_segment: float | None = None  # seconds of one noise and one set of signs; None: the usual
@@ -411,14 +411,22 @@ class Workshop:
         raise AssertionError("the last round returns or raises")
 
     def _cast(self, rendering: _Rendering, plan: Plan) -> tuple[Plan, list[str]]:
-        """With `fix`: new faces that a recognizer does not take for the old ones, before the film is made of them."""
-        method, recognizer = rendering.method, self.witnesses.recognizer
-        if not self.options.fix or recognizer is None or not isinstance(method, ByGenerator):
+        """New faces that a recognizer, where there is one, does not take for the old ones, before the film is made."""
+        method = rendering.method
+        recognizer = self.witnesses.recognizer if self.options.fix else self._trying
+        if recognizer is None or not isinstance(method, ByGenerator):
             return plan, []
         better = rendering.cast(plan, method, recognizer)
         changed = sum(a.draw != b.draw for a, b in zip(plan.tracks, better.tracks, strict=True))
         said = f"{changed} of {len(plan.tracks)} tracks got another new face, since the first was like the old one"
-        return better, [f"{said}, as asked by --fix"] if changed else []
+        return better, [said] if changed else []
+
+    @cached_property
+    def _trying(self) -> Recognizer | None:
+        """Who looks at new faces before they are used, where nobody asked for one. Raises ModelError, DeviceError."""
+        if self.options.method != "diffusion" or self.options.strict:
+            return None
+        return load_recognizer(device=self.options.device, threads=self.options.threads)[0]
 
     @property
     def _limits(self) -> VerifyOptions:
