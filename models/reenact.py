@@ -10,7 +10,7 @@ a filmed face: light and skin tone come as twenty-seven numbers, see `models/ton
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -114,7 +114,9 @@ def face_of(picture: Image, landmarks: Float, irises: Float | None = None, mouth
     points = np.asarray(landmarks, np.float32)
     eyes = None
     if irises is not None:
-        eyes = (_eyeball(detail, points, EYES[0], irises[0]), _eyeball(detail, points, EYES[1], irises[1]))
+        left = _eyeball(detail, points, EYES[0], irises[0])
+        # Portraits that were generated have irises of two colours now and then.
+        eyes = (left, replace(left, iris=np.ascontiguousarray(left.iris[:, ::-1])))
         detail = _without_eyeballs(detail, points)
     plain = _plain(landmarks, len(picture))
     return Face(
