@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,7 +39,6 @@ from revisage.pipeline.vault.keys import Recipient, SecretKey, everyone
 from revisage.pipeline.verification.eyes import Mirrored
 from revisage.pipeline.verification.identity import arcface, load_recognizer
 from revisage.pipeline.verification.ladder import DRAWS, Ladder, Repair
-from revisage.pipeline.verification.repair import redrawn
 from revisage.pipeline.verification.report import Report, summary
 from revisage.pipeline.verify import VerifyOptions, Witnesses, verify
 
@@ -334,8 +334,8 @@ class Workshop:
         )
         rendering = _Rendering(source, output, method, access, options, progress)
         plan = rendering.assigned(self._wished(plan))
-        for number in redraw:
-            plan = rendering.assigned(redrawn(plan, [number]))
+        for number in sorted(set(redraw)):
+            plan = rendering.redrawn(plan, number, list(redraw).count(number))
         plan = self._toned(plan)
         made = self._verified(rendering, plan) if self.options.verify else rendering.plain(plan)
         plan, report, verdict, fixed, repairs = made
@@ -535,6 +535,18 @@ class _Rendering:
             draws=lambda track: candidates(plan, track, code, method.cast),
             progress=self.progress,
         )
+
+    def redrawn(self, plan: Plan, number: int, times: int) -> Plan:
+        """With the face that comes `times` after the present one of track `number`, for all of its person."""
+        method, (track,) = self.method, (track for track in plan.tracks if track.id == number)
+        draw = track.draw + times
+        if isinstance(method, ByGenerator):
+            size = method.code_size
+            draws = candidates(plan, track, lambda t: code_of_track(self.access.faces, t, size), method.cast)
+            draw = next(islice(draws, times, None), draw)
+        same = plan.with_same_people([number])
+        tracks = (replace(t, draw=draw) if t.id in same else t for t in plan.tracks)
+        return replace(plan, tracks=tuple(tracks))
 
     def assigned(self, plan: Plan) -> Plan:
         """With an actor for everybody, where the method has any. Raises PlanError for a wish that nobody fulfils."""
