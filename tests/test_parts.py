@@ -89,6 +89,9 @@ def test_the_next_run_sweeps_what_nobody_holds(tmp_path: Path, monkeypatch: pyte
 
 
 WRITES = """
+import signal
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may have children ignore them
 import sys, time
 from pathlib import Path
 from revisage.pipeline.media.hidden import HiddenFile
@@ -111,6 +114,9 @@ def test_a_kill_leaves_nothing(tmp_path: Path, number: int) -> None:
 
 
 HANGS_UP = """
+import signal
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may have children ignore them
 import sys, time
 from revisage import cli
 from revisage.pipeline.vault import keys
